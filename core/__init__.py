@@ -1,0 +1,1 @@
+"""The ground floor: errors, atomic files, registries. Imports nothing of the project."""

@@ -1,0 +1,219 @@
+"""Files that are either whole or absent: write to a temporary name, then rename.
+
+Everything a stage writes goes through here, so a killed process, a full disk or a second
+writer can never leave half a file under a final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import DataError, StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: free some space and run again",
+    errno.EDQUOT: "the disk quota is used up: free some space and run again",
+    errno.EROFS: "the file system is read-only: mount it writable or choose another folder",
+    errno.EACCES: "permission denied: make the folder writable for this user",
+    errno.EPERM: "permission denied: make the folder writable for this user",
+}
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into a `StorageError` that names the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REMEDIES:
+            raise
+        raise StorageError(
+            f"cannot write {path}: {_REMEDIES[error.errno]}; what was there before is untouched"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only or not writable. `path` keeps its previous content.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path | str) -> Iterator[Path]:
+    """Yield an empty temporary folder; put it in the place of `path` when the block succeeds.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only or not writable. `path` keeps its previous content.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    _sync(file)
+            _swap(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Rename `new` over the folder `path`, keeping the old one until the new one stands."""
+    if not path.exists():
+        new.replace(path)
+        return
+    old = path.with_name(f".{path.name}.old.tmp")
+    shutil.rmtree(old, ignore_errors=True)
+    path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_plain(item) for item in value]
+        return sorted(items) if isinstance(value, (set, frozenset)) else items
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return value.as_posix()
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, non-finite numbers as null."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), default=str)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write JSON atomically: sorted keys, two-space indent, non-finite numbers as null."""
+    write_text(path, json.dumps(_plain(value), sort_keys=True, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON.
+
+    Raises
+    ------
+    DataError
+        The file is missing or is not JSON.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`)") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}): restore it or remake it with `dvc repro`") from error
+
+
+def write_parquet(path: Path | str, frame: pd.DataFrame) -> None:
+    """Write a frame as one zstd Parquet file, atomically; the same frame gives the same bytes."""
+    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", compression_level=3)
+
+
+def read_parquet(path: Path | str, columns: list[str] | None = None, filters: Any = None) -> pd.DataFrame:
+    """Read one Parquet file or a folder partitioned by year, without the partition column.
+
+    Raises
+    ------
+    DataError
+        The file is missing or truncated.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`)")
+    try:
+        files = sorted(path.glob("year=*/*.parquet")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"{path} holds no Parquet file: run the stage that writes it (`dvc repro`)")
+        tables = [pq.read_table(file, columns=columns, filters=filters, partitioning=None) for file in files]
+        return pa.concat_tables(tables).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path} is not readable Parquet ({str(error).splitlines()[0]}): restore the file") from error
+
+
+def write_by_year(folder: Path | str, frame: pd.DataFrame, date: str = "date") -> None:
+    """Write a frame as `folder/year=YYYY/part.parquet`, replacing the folder atomically."""
+    with atomic_directory(folder) as temporary:
+        for year, part in frame.groupby(frame[date].dt.year, sort=True):
+            write_parquet(temporary / f"year={year}" / "part.parquet", part.reset_index(drop=True))
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path | str) -> str:
+    """SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def digest_tree(folder: Path | str, skip: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of every file below a folder, keyed by its relative POSIX path, sorted."""
+    folder = Path(folder)
+    files = (p for p in folder.rglob("*") if p.is_file())
+    named = {p.relative_to(folder).as_posix(): p for p in files}
+    return {name: digest_file(named[name]) for name in sorted(named) if name not in skip}

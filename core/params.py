@@ -1,0 +1,55 @@
+"""The base of every typed parameter block: unknown keys are errors, values do not change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.errors import ConfigError
+
+
+class Params(BaseModel):
+    """A frozen block of parameters; an unknown key or a wrong type is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Block = TypeVar("Block", bound=BaseModel)
+
+
+def parse(model: type[Block], values: Mapping[str, Any], where: str) -> Block:
+    """Validate a mapping against a block.
+
+    Parameters
+    ----------
+    where
+        Dotted place of the block, for the message: `layers.boosting`.
+
+    Raises
+    ------
+    ConfigError
+        Names the first bad key, its value and what is allowed.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(part for part in (where, *map(str, first["loc"])) if part)
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(_fields_at(model, first["loc"][:-1]))
+            message = f"{key}: unknown parameter; known here: {known}"
+        else:
+            message = f"{key} = {first['input']!r}: {first['msg']}"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(message + more) from None
+
+
+def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Field names of the block that a validation path leads to."""
+    here: Any = model
+    for part in path:
+        if isinstance(part, str) and isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = here.model_fields[part].annotation
+    return tuple(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else ()

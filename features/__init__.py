@@ -1,0 +1,1 @@
+"""Point-in-time features: declared functions of a panel, proven causal before they are registered."""

@@ -1,0 +1,1 @@
+"""One module a feature family; each registers itself."""

@@ -1,0 +1,183 @@
+"""The panel: dense `(dates, symbols)` arrays on the exchange calendar, plus dated events.
+
+This is the one place that turns long tables into dense arrays and back.
+
+A panel can be cut (`cut`) and narrowed to its last sessions (`tail`); a feature sees nothing
+but the panel it is handed, so cutting the panel is cutting what the feature may know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.errors import DataError
+
+Dates = NDArray[np.datetime64]
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+PRICE_FIELDS = ("open", "high", "low", "close", "volume")
+
+
+@dataclass(frozen=True)
+class Events:
+    """Rows that became known at some session: filings, announcements, posts.
+
+    Attributes
+    ----------
+    session
+        `(E,)` index into the panel's dates of the first session at whose close the row may be
+        used; ascending, ties in a fixed order that does not depend on the input's.
+    symbol
+        `(E,)` index into the panel's symbols.
+    values
+        Columns of length E: floats, strings, dates as `datetime64[D]`.
+    """
+
+    session: NDArray[np.int64]
+    symbol: NDArray[np.int64]
+    values: Mapping[str, NDArray]
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def between(self, start: int, stop: int) -> Events:
+        """Rows known in sessions `[start, stop)`, with sessions counted from `start`."""
+        low, high = np.searchsorted(self.session, [start, stop])
+        return Events(
+            self.session[low:high] - start,
+            self.symbol[low:high],
+            {name: column[low:high] for name, column in self.values.items()},
+        )
+
+    def take(self, rows: NDArray) -> Events:
+        """The rows selected by a mask or by ascending positions."""
+        return Events(self.session[rows], self.symbol[rows], {k: v[rows] for k, v in self.values.items()})
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What was known about every symbol at every session's close.
+
+    Attributes
+    ----------
+    dates
+        `(T,)` sessions of the exchange, ascending, none missing.
+    symbols
+        `(N,)` names, sorted.
+    fields
+        `(T, N)` float64 arrays by name: at least `open high low close` (currency per share, on one
+        split basis) and `volume` (shares, same basis); NaN where there is nothing. `level_break` is 1.0 at a session
+        where the price level jumped for a reason that cleaning could not resolve, else 0.0.
+    universe
+        `(T, N)` True where the symbol may be held at that session.
+    sector
+        `(N,)` integer code per symbol, -1 where unknown.
+    events
+        Event tables by name (`filings`, `earnings`, `posts`); a table that the source lacks is absent.
+    series
+        `(T,)` market-wide series by name (macro), NaN before the first known value.
+    """
+
+    dates: Dates
+    symbols: NDArray[np.str_]
+    fields: Mapping[str, Array]
+    universe: Mask
+    sector: NDArray[np.int64]
+    events: Mapping[str, Events] = field(default_factory=dict)
+    series: Mapping[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        for name, values in {**self.fields, "universe": self.universe}.items():
+            if values.shape != shape:
+                raise DataError(f"panel field {name!r} has shape {values.shape}, expected {shape}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(T, N)`."""
+        return len(self.dates), len(self.symbols)
+
+    def __getitem__(self, name: str) -> Array:
+        return self.fields[name]
+
+    def window(self, start: int, stop: int) -> Panel:
+        """Sessions `[start, stop)` and what became known in them; nothing else is visible."""
+        return replace(
+            self,
+            dates=self.dates[start:stop],
+            fields={name: values[start:stop] for name, values in self.fields.items()},
+            universe=self.universe[start:stop],
+            events={name: events.between(start, stop) for name, events in self.events.items()},
+            series={name: values[start:stop] for name, values in self.series.items()},
+        )
+
+    def cut(self, last: int) -> Panel:
+        """Everything up to and including session `last`."""
+        return self.window(0, last + 1)
+
+    def tail(self, last: int, lookback: int) -> Panel:
+        """The `lookback` sessions that end with session `last`."""
+        return self.window(max(0, last + 1 - lookback), last + 1)
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions `(session, symbol)` of the universe, ordered by session, then symbol."""
+        session, symbol = np.nonzero(self.universe)
+        return session, symbol
+
+    def to_long(self, columns: Mapping[str, Array]) -> pd.DataFrame:
+        """Long frame of the universe's rows, keyed and sorted by (date, symbol), float32 values.
+
+        Parameters
+        ----------
+        columns
+            `(T, N)` arrays by column name.
+        """
+        session, symbol = self.rows()
+        frame = pd.DataFrame({"date": self.dates[session], "symbol": self.symbols[symbol]})
+        values = {name: array[session, symbol].astype(np.float32) for name, array in columns.items()}
+        return pd.concat([frame, pd.DataFrame(values)], axis=1)
+
+
+def pivot(frame: pd.DataFrame, column: str, dates: Dates, symbols: NDArray[np.str_]) -> Array:
+    """Spread one column of a long (date, symbol) frame over `(T, N)`; NaN where there is no row.
+
+    Raises
+    ------
+    DataError
+        A date is not in `dates`, a symbol is not in `symbols`, or a key occurs twice.
+    """
+    row, col = positions(frame, dates, symbols)
+    flat = row * len(symbols) + col
+    if len(np.unique(flat)) != len(flat):
+        repeated = frame[frame.duplicated(["date", "symbol"])].iloc[0]
+        raise DataError(
+            f"column {column!r}: ({repeated['date']:%Y-%m-%d}, {repeated['symbol']}) occurs twice: keep one row"
+        )
+    out = np.full((len(dates), len(symbols)), np.nan)
+    out[row, col] = frame[column].to_numpy(dtype=np.float64)
+    return out
+
+
+def positions(
+    frame: pd.DataFrame, dates: Dates, symbols: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of every (date, symbol) key of a long frame.
+
+    Raises
+    ------
+    DataError
+        A key lies outside the calendar or the symbols.
+    """
+    row = pd.Index(dates).get_indexer(pd.Index(frame["date"].to_numpy("datetime64[D]")))
+    col = pd.Index(symbols).get_indexer(pd.Index(frame["symbol"]))
+    if (row < 0).any():
+        raise DataError(f"{frame['date'].iloc[int(np.argmax(row < 0))]:%Y-%m-%d} is not a session of the calendar")
+    if (col < 0).any():
+        raise DataError(f"symbol {frame['symbol'].iloc[int(np.argmax(col < 0))]!r} is not in the panel")
+    return row.astype(np.int64), col.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Who may serve what, and the record of it."""

@@ -1,0 +1,1 @@
+"""Layers, their stack, and how both are tuned, judged and bundled."""

@@ -1,0 +1,1 @@
+"""One thin module a DVC stage or command: read files, call one room, write files."""

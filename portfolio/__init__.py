@@ -1,0 +1,1 @@
+"""From signals to positions and what they cost."""

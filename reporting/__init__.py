@@ -1,0 +1,1 @@
+"""Pages that people read: figures drawn from frames, one self-contained HTML file each."""

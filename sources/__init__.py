@@ -1,0 +1,1 @@
+"""Raw tables: their schemas, the calendar, one module a provider, and causal cleaning."""

@@ -1,0 +1,1 @@
+"""One module a provider of raw tables; each registers itself."""
