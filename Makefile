@@ -1,0 +1,44 @@
+# Two commands do all the set-up: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test lint ui lock clean help
+
+help:
+	@echo "make run                the whole job on the data named in params.yaml (simulated at first)"
+	@echo "make run DATA=FOLDER    the same on a folder of tables; DATA=simulated goes back"
+	@echo "make test               the test suite"
+	@echo "make lint               ruff, mypy, import-linter"
+	@echo "make ui                 the MLflow UI on http://127.0.0.1:5000"
+	@echo "make lock               rewrite requirements.lock from pyproject.toml"
+
+run: $(READY)
+	@$(BIN)/signals run $(if $(DATA),--data $(DATA))
+
+test: $(READY)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+ui: $(READY)
+	@$(BIN)/signals ui
+
+lock:
+	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install -q uv
+	@$(VENV)-lock/bin/uv pip compile -q --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+	  pyproject.toml -o requirements.lock && rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) var
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 run"; exit 1; }
+	@echo "Creating the environment in $(VENV) (a few minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@

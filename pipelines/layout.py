@@ -1,0 +1,48 @@
+"""Where things lie, relative to the root of the checkout. Nothing else in the project knows a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core.errors import ConfigError
+
+PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
+
+RAW = Path("data/raw")
+CLEAN = Path("data/clean")
+FEATURES = Path("data/features")
+DATASET = Path("data/dataset")
+
+TUNE = Path("artifacts/tune")
+TRAIN = Path("artifacts/train")
+STACK = Path("artifacts/stack")
+BUNDLE = Path("artifacts/bundle")
+BACKTEST = Path("artifacts/backtest")
+
+REPORTS = Path("reports")
+QUALITY = REPORTS / "data_quality"
+INVARIANCES = REPORTS / "invariances.json"
+
+JOURNALS = Path("var/studies")
+MLRUNS = Path("mlruns")
+SIGNALS = Path("signals")
+PREVIEW = Path("preview")
+
+
+def find_root() -> Path:
+    """Root of the checkout: `SIGNALS_ROOT`, else the nearest parent that holds dvc.yaml and params.yaml.
+
+    Raises
+    ------
+    ConfigError
+        Neither names a checkout.
+    """
+    named = os.environ.get("SIGNALS_ROOT")
+    candidates = [Path(named)] if named else [Path.cwd(), *Path.cwd().parents]
+    for folder in candidates:
+        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+            return folder.resolve()
+    where = f"SIGNALS_ROOT={named}" if named else str(Path.cwd())
+    raise ConfigError(f"{where} is not inside a checkout with dvc.yaml and params.yaml: change to it or set SIGNALS_ROOT")

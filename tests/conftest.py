@@ -1,0 +1,30 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _real_folder() -> Path:
+    named = os.environ.get("SIGNALS_REAL_DATA")
+    return Path(named) if named else REPOSITORY.parent / "shared" / "data" / "us_equities"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real bundle; the test is skipped where it is absent."""
+    folder = _real_folder()
+    if not (folder / "prices.parquet").is_file():
+        pytest.skip("real data not present: set SIGNALS_REAL_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout under test."""
+    return REPOSITORY
