@@ -1,0 +1,71 @@
+"""What a source of raw tables is, and how one is opened by name."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from core.params import Params, parse
+from core.registry import Registry
+
+
+class Source(Protocol):
+    """Raw tables in the schemas of `sources.schemas`.
+
+    A provider is a class with an attribute `Params` and the constructor `(path, params)`; it
+    registers itself with `PROVIDERS.register("name")`.
+    """
+
+    def tables(self) -> tuple[str, ...]:
+        """Names of the tables that this source has; `prices` is always one of them."""
+        ...
+
+    def read(
+        self, table: str, start: datetime.date | None = None, end: datetime.date | None = None
+    ) -> pd.DataFrame:
+        """Normalised rows that became known on the days `[start, end]`; undated tables come whole.
+
+        Raises
+        ------
+        DataError
+            The table is absent or does not fit its schema.
+        """
+        ...
+
+
+class Provider(Protocol):
+    """What is registered: a class that makes a source."""
+
+    Params: type[Params]
+
+    def __call__(self, path: Path | None, params: Any) -> Source:
+        """Open the source."""
+        ...
+
+
+PROVIDERS: Registry[Provider] = Registry("data source", "sources.providers")
+
+
+def open_source(name: str, path: Path | None, params: Mapping[str, Any]) -> Source:
+    """Open a source by the name of its provider.
+
+    Parameters
+    ----------
+    path
+        Folder of the data, for providers that read one.
+    params
+        The provider's own parameters.
+
+    Raises
+    ------
+    ConfigError
+        The provider is unknown or a parameter does not fit.
+    DataError
+        The data cannot be found.
+    """
+    provider = PROVIDERS[name]
+    return provider(path, parse(provider.Params, params, f"data.{name}"))

@@ -1,0 +1,93 @@
+"""The exchange's sessions, and the session at whose close something may be used."""
+
+from __future__ import annotations
+
+import datetime
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+Dates = NDArray[np.datetime64]
+
+EXCHANGE = "XNYS"
+_BLOCK_YEARS = 20
+
+
+@lru_cache(maxsize=16)
+def _block(exchange: str, year: int) -> tuple[Dates, Dates]:
+    """Sessions and their closing times (UTC) of `_BLOCK_YEARS` years from `year`."""
+    import exchange_calendars
+
+    calendar = exchange_calendars.get_calendar(exchange, start=f"{year}-01-01", end=f"{year + _BLOCK_YEARS - 1}-12-31")
+    days = calendar.sessions.to_numpy().astype("datetime64[D]")
+    closes = calendar.closes.dt.tz_convert(None).to_numpy().astype("datetime64[us]")
+    days.flags.writeable = closes.flags.writeable = False
+    return days, closes
+
+
+def _schedule(exchange: str, first: np.datetime64, last: np.datetime64) -> tuple[Dates, Dates]:
+    """Sessions and closing times that cover `[first, last]` and at least two weeks after it."""
+    start = first.astype("datetime64[Y]").astype(int) + 1970
+    stop = (last.astype("datetime64[D]") + 14).astype("datetime64[Y]").astype(int) + 1970
+    blocks = [
+        _block(exchange, year) for year in range(start - start % _BLOCK_YEARS, int(stop) + 1, _BLOCK_YEARS)
+    ]
+    return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
+
+
+def sessions(
+    start: datetime.date | np.datetime64 | str, end: datetime.date | np.datetime64 | str, exchange: str = EXCHANGE
+) -> Dates:
+    """Trading sessions in `[start, end]`, ascending.
+
+    Returns
+    -------
+    `(T,)` datetime64[D]
+    """
+    first, last = np.datetime64(start, "D"), np.datetime64(end, "D")
+    if last < first:
+        return np.empty(0, "datetime64[D]")
+    days, _ = _schedule(exchange, first, last)
+    low, high = np.searchsorted(days, first), np.searchsorted(days, last, side="right")
+    return days[low:high]
+
+
+def session_of_date(dates: ArrayLike | pd.Series, exchange: str = EXCHANGE) -> Dates:
+    """First session on or after each date: what is available before the open of A is used at its close.
+
+    Parameters
+    ----------
+    dates
+        Dates (naive); NaT stays NaT.
+    """
+    return _first_at_or_after(np.asarray(dates).astype("datetime64[D]"), exchange, by_close=False)
+
+
+def session_of_time(timestamps: ArrayLike | pd.Series, exchange: str = EXCHANGE) -> Dates:
+    """First session whose closing time is at or after each moment.
+
+    Half days and daylight saving time count: the closing time is the exchange's own. What happens
+    exactly at the close still belongs to that session.
+
+    Parameters
+    ----------
+    timestamps
+        Moments in UTC (zoned, or naive and meant as UTC); NaT stays NaT.
+    """
+    if isinstance(timestamps, pd.Series) and isinstance(timestamps.dtype, pd.DatetimeTZDtype):
+        timestamps = timestamps.dt.tz_convert(None)
+    elif isinstance(timestamps, pd.DatetimeIndex) and timestamps.tz is not None:
+        timestamps = timestamps.tz_convert(None)
+    return _first_at_or_after(np.asarray(timestamps).astype("datetime64[us]"), exchange, by_close=True)
+
+
+def _first_at_or_after(moments: Dates, exchange: str, by_close: bool) -> Dates:
+    out = np.full(moments.shape, np.datetime64("NaT"), "datetime64[D]")
+    known = ~np.isnat(moments)
+    if known.any():
+        asked = moments[known]
+        days, closes = _schedule(exchange, asked.min(), asked.max())
+        out[known] = days[np.searchsorted(closes if by_close else days, asked)]
+    return out

@@ -1,0 +1,283 @@
+"""What a table must look like, and the one function that makes it so.
+
+Every table is long, and every row carries the time it became known. A provider hands its raw
+frame to `normalise`; what comes back has one set of dtypes and one order, whatever the origin.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from core.errors import ConfigError, DataError
+
+Kind = Literal["text", "number", "integer", "flag", "date", "time"]
+
+DATE = "datetime64[ms]"
+TIME = "datetime64[us, UTC]"
+
+FUNDAMENTAL_VALUES = (
+    "revenue", "operating_income", "net_income", "eps_basic", "eps_diluted", "dividends_per_share",
+    "assets", "current_assets", "liabilities", "current_liabilities", "cash", "equity",
+    "long_term_debt", "goodwill_intangibles", "preferred_equity", "noncontrolling_interest",
+    "cash_flow_operating", "cash_flow_investing", "cash_flow_financing", "capex",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind, and whether it may be absent or hold unknown values."""
+
+    kind: Kind
+    required: bool = True
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """One kind of table.
+
+    Attributes
+    ----------
+    columns
+        Columns by name, in the order of the normalised frame.
+    key
+        Columns that order the rows.
+    known
+        Column with the time at which a row became known; None where rows are not dated.
+    unique
+        Whether a key may occur only once. Elsewhere (restated filings, posts) repeats are data.
+    """
+
+    columns: Mapping[str, Column]
+    key: tuple[str, ...]
+    known: str | None
+    unique: bool = False
+
+
+_TEXT, _DATE, _FLAG = Column("text"), Column("date"), Column("flag")
+_INTEGER, _LABEL = Column("integer"), Column("text", nullable=True)
+_NUMBER = Column("number", nullable=True)
+
+TABLES: Mapping[str, TableSchema] = {
+    "prices": TableSchema(
+        {
+            "date": _DATE, "symbol": _TEXT, "open": _NUMBER, "high": _NUMBER, "low": _NUMBER, "close": _NUMBER,
+            "volume": _NUMBER, "close_unadjusted": Column("number", required=False, nullable=True),
+        },
+        key=("date", "symbol"), known="date", unique=True,
+    ),
+    "fundamentals": TableSchema(
+        {
+            "symbol": _TEXT, "available_date": _DATE, "period_end": _DATE, "source": _TEXT, "fiscal_period": _TEXT,
+            "amended": _FLAG, "income_months": _INTEGER, "cashflow_months": _INTEGER,
+            **dict.fromkeys((*FUNDAMENTAL_VALUES, "shares_outstanding", "split_factor_2017"), _NUMBER),
+        },
+        key=("symbol", "available_date", "period_end", "source", "fiscal_period", "amended"), known="available_date",
+    ),
+    "earnings": TableSchema(
+        {
+            "symbol": _TEXT, "announce_date": _DATE, "available_date": _DATE,
+            "eps_estimate": _NUMBER, "eps_actual": _NUMBER, "surprise": _NUMBER,
+        },
+        key=("symbol", "available_date", "announce_date"), known="available_date",
+    ),
+    "posts": TableSchema(
+        {
+            "symbol": _TEXT, "created_at": Column("time"), "user_hash": _INTEGER, "followers": _INTEGER,
+            "is_retweet": _FLAG, "lang": _LABEL, "text": _LABEL,
+        },
+        key=("symbol", "created_at", "user_hash"), known="created_at",
+    ),
+    "securities": TableSchema(
+        {"symbol": _TEXT, "name": _LABEL, "exchange": _LABEL, "sector": _LABEL, "industry": _LABEL},
+        key=("symbol",), known=None, unique=True,
+    ),
+    "macro": TableSchema(
+        {"series": _TEXT, "date": _DATE, "available_date": _DATE, "value": _NUMBER},
+        key=("series", "available_date", "date"), known="available_date", unique=True,
+    ),
+}  # fmt: skip
+
+
+def normalise(table: str, frame: pd.DataFrame, where: str, allow_empty: bool = False) -> pd.DataFrame:
+    """Bring a raw frame into the one form of its table.
+
+    Parameters
+    ----------
+    table
+        Name in `TABLES`.
+    frame
+        Raw rows; columns that the schema does not name are dropped.
+    where
+        File or feed, for messages.
+    allow_empty
+        A short window may hold no row; a whole table may not.
+
+    Returns
+    -------
+    DataFrame
+        The schema's columns; dates `datetime64[ms]`, times `datetime64[us, UTC]`, numbers float64
+        (infinite is unknown), text `str`; ordered by key, exact repeats dropped.
+
+    Raises
+    ------
+    DataError
+        A column is missing or of the wrong type, a key is unknown or conflicts with another row, a
+        date lies in the future, or the table is empty. Names the file, the column and the first row.
+    """
+    if table not in TABLES:
+        raise ConfigError(f"unknown table {table!r}: choose one of {', '.join(sorted(TABLES))}")
+    schema = TABLES[table]
+    for name, column in schema.columns.items():
+        if column.required and name not in frame.columns:
+            empty = " (leave it empty where unknown)" if column.nullable else ""
+            found = ", ".join(map(str, frame.columns))
+            raise DataError(f"{where}: column {name!r} is missing: add it{empty}; the columns found are {found}")
+    if frame.empty and not allow_empty:
+        raise DataError(f"{where}: the table {table!r} has no rows: provide at least one, or remove the file")
+    present = {name: column for name, column in schema.columns.items() if name in frame.columns}
+    raw = frame[list(present)].reset_index(drop=True)
+    out = pd.DataFrame({name: _convert(raw, name, column.kind, where, table) for name, column in present.items()})
+    for name, column in present.items():
+        if not column.nullable:
+            unknown = out[name].isna() | (out[name] == "") if column.kind == "text" else out[name].isna()
+            if unknown.any():
+                row = _row(raw, table, int(unknown.to_numpy().argmax()))
+                raise DataError(f"{where}: column {name!r} is empty at {row}: fill it in or remove the row")
+    _refuse_future(out, raw, where, table)
+    return _ordered(out, schema, where, table)
+
+
+def _convert(raw: pd.DataFrame, name: str, kind: Kind, where: str, table: str) -> pd.Series:
+    """One column in the dtype of its kind; the first value that does not fit is an error."""
+    column = raw[name]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.cat.categories.dtype)
+    if kind == "text":
+        out, bad, want = _text(column)
+    elif kind == "date":
+        out, bad, want = _dates(column)
+    elif kind == "time":
+        out, bad, want = _times(column)
+    elif kind == "flag":
+        out, bad, want = _flags(column)
+    else:
+        out, bad, want = _numbers(column, integer=kind == "integer")
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise DataError(
+            f"{where}: column {name!r} holds {column.iloc[at]!r} (type {column.dtype}) at {_row(raw, table, at)}: "
+            f"it must be {want}"
+        )
+    return out
+
+
+def _text(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
+    known = column.notna().to_numpy()
+    strings = types.is_string_dtype(column) or not known.any()
+    return column.astype("str"), known & (not strings), "text"
+
+
+def _numbers(column: pd.Series, integer: bool) -> tuple[pd.Series, np.ndarray, str]:
+    want = "a whole number" if integer else "a number, not text"
+    if not types.is_numeric_dtype(column) or types.is_bool_dtype(column):
+        known = column.notna()
+        parsed = pd.to_numeric(column.astype("str"), errors="coerce")
+        text = known & parsed.isna()
+        return parsed.astype(float), (text if text.any() else known).to_numpy(), want
+    if integer and types.is_integer_dtype(column) and not column.hasnans:
+        return column.astype(np.int64), np.zeros(len(column), bool), want
+    values = column.to_numpy(np.float64, na_value=np.nan)
+    if integer:
+        bad = ~(np.isfinite(values) & (values == np.round(values)))
+        return pd.Series(np.where(bad, 0, values).astype(np.int64)), bad, want
+    if np.isinf(values).any():
+        values = np.where(np.isinf(values), np.nan, values)
+    return pd.Series(values), np.zeros(len(column), bool), want
+
+
+def _flags(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
+    fits = column.isin([True, False]).to_numpy()
+    if types.is_string_dtype(column):
+        fits[:] = False
+    return column.where(fits, False).astype(bool), ~fits, "true or false"
+
+
+def _dates(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
+    want = "a date such as 2016-10-18, without a time of day"
+    known = column.notna().to_numpy()
+    if types.is_datetime64_dtype(column):
+        out = column.astype(DATE)
+        return out, known & (column != column.dt.normalize()).to_numpy(), want
+    if types.is_numeric_dtype(column) or isinstance(column.dtype, pd.DatetimeTZDtype):
+        return pd.Series(pd.NaT, index=column.index, dtype=DATE), known, want
+    form = "%Y-%m-%d" if types.is_string_dtype(column) else None
+    out = pd.to_datetime(column, format=form, errors="coerce").astype(DATE)
+    return out, known & out.isna().to_numpy(), want
+
+
+def _times(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
+    want = "a time with its zone, such as 2014-01-02T15:04:05Z"
+    known = column.notna().to_numpy()
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return column.astype(TIME), np.zeros(len(column), bool), want
+    if types.is_numeric_dtype(column) or types.is_datetime64_dtype(column):
+        return pd.Series(pd.NaT, index=column.index, dtype=TIME), known, want
+    zoned = column.astype("str").str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=False).to_numpy()
+    out = pd.to_datetime(column.where(zoned), format="ISO8601", utc=True, errors="coerce").astype(TIME)
+    return out, known & out.isna().to_numpy(), want
+
+
+def _refuse_future(out: pd.DataFrame, raw: pd.DataFrame, where: str, table: str) -> None:
+    """No row can have become known, or describe a day, after today."""
+    tomorrow = pd.Timestamp(datetime.datetime.now(datetime.UTC).date()) + pd.Timedelta(days=1)
+    for name, column in TABLES[table].columns.items():
+        if column.kind in ("date", "time") and name in out:
+            limit = tomorrow.tz_localize("UTC") if column.kind == "time" else tomorrow
+            future = (out[name] >= limit).to_numpy()
+            if future.any():
+                row = _row(raw, table, int(future.argmax()))
+                raise DataError(f"{where}: column {name!r} lies in the future at {row}: correct the date or remove it")
+
+
+def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> pd.DataFrame:
+    """Rows in the order of their key (then of every other column), repeats dropped."""
+    key = list(schema.key)
+    if out.duplicated(key).any():
+        out = out.drop_duplicates(ignore_index=True)
+        if schema.unique and (conflict := out.duplicated(key, keep=False).to_numpy()).any():
+            first = int(conflict.argmax())
+            same = (out[key] == out[key].iloc[first]).all(axis=1)
+            differs = next(name for name in out if out.loc[same, name].nunique(dropna=False) > 1)
+            values = " and ".join(repr(value) for value in out.loc[same, differs].tolist()[:2])
+            raise DataError(
+                f"{where}: {_row(out, table, first)} occurs twice with different values in column {differs!r} "
+                f"({values}): keep one row"
+            )
+    order = key if schema.unique else [*key, *(name for name in out if name not in key)]
+    ranks = [_rank(out[name]) for name in reversed(order)]
+    return out.take(np.lexsort(ranks)).reset_index(drop=True)
+
+
+def _rank(column: pd.Series) -> np.ndarray:
+    if isinstance(column.dtype, pd.StringDtype):
+        return pd.factorize(column, sort=True)[0]
+    return column.to_numpy()
+
+
+def _row(frame: pd.DataFrame, table: str, position: int) -> str:
+    """A row in words: its key columns and values."""
+    parts = []
+    for name in TABLES[table].key[:3]:
+        if name in frame:
+            value = frame[name].iloc[position]
+            shown = f"{value:%Y-%m-%d}" if isinstance(value, datetime.date) and not pd.isna(value) else value
+            parts.append(f"{name} {shown}")
+    return ", ".join(parts) or f"row {position + 1}"
