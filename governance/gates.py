@@ -1,0 +1,306 @@
+"""Gates: the rules a version must pass before anyone may promote it.
+
+A gate that cannot be measured fails. Lowering a threshold changes the policy's digest, which the
+version and the ledger carry; the way to serve a version that fails is a waiver with a name, a
+reason and an expiry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from core.files import canonical_json, digest_bytes
+from core.params import Params
+
+NOT_MEASURED = "not measured"
+_LEAST_COMMON_DAYS = 60
+
+
+class GateRule(Params):
+    """One rule: a bound on a metric, or a built-in check.
+
+    Parameters
+    ----------
+    name
+        Short name, unique in the policy.
+    metric
+        Dotted path into reports/metrics.json, for example `test.stack.rank_ic_t`.
+    check
+        Name of a built-in check instead of a metric; `min` is its threshold where it has one.
+    min, max
+        Inclusive bounds.
+    severity
+        `block` keeps a failing version from promotion unless waived; `warn` only tells.
+    waivable
+        False for rules that no one may waive, such as leakage.
+    reason
+        Why the rule exists, for the reviewer.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    metric: str | None = None
+    check: Literal["invariances", "clean_tree", "lineage", "beats_champion"] | None = None
+    min: float | None = None
+    max: float | None = None
+    severity: Literal["block", "warn"] = "block"
+    waivable: bool = True
+    reason: str = Field(min_length=8)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> GateRule:
+        if (self.metric is None) == (self.check is None):
+            raise ValueError(f"gate {self.name}: give exactly one of metric and check")
+        if self.metric is not None and self.min is None and self.max is None:
+            raise ValueError(f"gate {self.name}: a metric needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"gate {self.name}: min {self.min} is above max {self.max}")
+        return self
+
+    @property
+    def bound(self) -> str:
+        """The threshold as text."""
+        low = "" if self.min is None else f">= {self.min:g}"
+        high = "" if self.max is None else f"<= {self.max:g}"
+        return " and ".join(part for part in (low, high) if part) or "holds"
+
+
+class GovernanceRule(Params):
+    """The policy of promotion.
+
+    Parameters
+    ----------
+    model
+        Name of the registered model.
+    require_second_person
+        Approvals and waivers must come from someone other than the author.
+    longest_waiver
+        Days a waiver may last.
+    champion_column
+        Column of reports/daily_ic.parquet that holds the stack's daily rank IC.
+    """
+
+    model: str = Field(default="layered-signals", pattern=r"^[A-Za-z0-9_-]+$")
+    require_second_person: bool = True
+    longest_waiver: int = Field(default=90, gt=0, le=366)
+    champion_column: str = "stack"
+    gates: list[GateRule] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> GovernanceRule:
+        names = [gate.name for gate in self.gates]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"gate {twice[0]} is listed twice")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy."""
+        return digest_bytes(canonical_json(self.model_dump()).encode())
+
+
+@dataclass(frozen=True)
+class Champion:
+    """What the gates need to know of the version in production."""
+
+    version: int
+    bundle_digest: str
+    daily_ic: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the gates look at.
+
+    Parameters
+    ----------
+    invariances
+        Rows of feature, invariance, ok, detail.
+    daily_ic
+        One row a session: `date` and one column of daily rank IC a layer and the stack.
+    """
+
+    metrics: Mapping[str, Any]
+    invariances: Sequence[Mapping[str, Any]]
+    lineage: Mapping[str, Any]
+    bundle_digest: str
+    daily_ic: pd.DataFrame
+    champion: Champion | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a version stands to one gate."""
+
+    gate: str
+    severity: str
+    passed: bool
+    measured: float | None
+    bound: str
+    detail: str
+    reason: str
+    waivable: bool = True
+
+    @property
+    def blocks(self) -> bool:
+        """Whether this verdict alone keeps the version from promotion."""
+        return not self.passed and self.severity == "block"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Finding:
+    passed: bool
+    detail: str
+    measured: float | None = None
+
+
+_Check = Callable[[Evidence, GateRule, GovernanceRule], _Finding]
+
+
+def evaluate_gates(policy: GovernanceRule, evidence: Evidence) -> list[Verdict]:
+    """Judge the evidence by every gate of the policy, in the policy's order."""
+    return [judge(rule, policy, evidence) for rule in policy.gates]
+
+
+def judge(rule: GateRule, policy: GovernanceRule, evidence: Evidence) -> Verdict:
+    """Judge the evidence by one gate."""
+    finding = _measure(evidence, rule) if rule.metric else _CHECKS[str(rule.check)](evidence, rule, policy)
+    return Verdict(
+        gate=rule.name,
+        severity=rule.severity,
+        passed=finding.passed,
+        measured=finding.measured,
+        bound=rule.bound,
+        detail=finding.detail,
+        reason=rule.reason,
+        waivable=rule.waivable,
+    )
+
+
+def _measure(evidence: Evidence, rule: GateRule) -> _Finding:
+    value: Any = evidence.metrics
+    for part in str(rule.metric).split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return _Finding(False, f"{NOT_MEASURED}: {rule.metric} is not in reports/metrics.json or not a number")
+    passed = (rule.min is None or value >= rule.min) and (rule.max is None or value <= rule.max)
+    return _Finding(passed, f"{rule.metric} = {value:.4g}, must be {rule.bound}", float(value))
+
+
+def _invariances(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
+    rows = evidence.invariances
+    if not rows:
+        return _Finding(False, f"{NOT_MEASURED}: reports/invariances.json holds no check")
+    broken = [row for row in rows if row.get("ok") is not True]
+    if broken:
+        first = broken[0]
+        detail = f"{len(broken)} of {len(rows)} broken, first {first.get('feature')}: {first.get('invariance')}"
+        return _Finding(False, detail, float(len(broken)))
+    return _Finding(True, f"all {len(rows)} checks hold", 0.0)
+
+
+def _clean_tree(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
+    git = evidence.lineage.get("git") or {}
+    if not git.get("commit"):
+        return _Finding(False, f"{NOT_MEASURED}: the project is not a git checkout with a commit")
+    if not git.get("clean"):
+        changed = git.get("changed") or ["?"]
+        return _Finding(False, f"{len(changed)} uncommitted path(s), first {changed[0]}: commit, then register again")
+    return _Finding(True, f"commit {git['commit'][:12]}")
+
+
+def _lineage(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
+    problems = evidence.lineage.get("problems")
+    if problems is None:
+        return _Finding(False, f"{NOT_MEASURED}: the lineage says nothing about its completeness")
+    if problems:
+        return _Finding(False, "; ".join(problems), float(len(problems)))
+    return _Finding(True, "commit, lock, params, data and libraries recorded; the bundle is the one in dvc.lock", 0.0)
+
+
+def _beats_champion(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
+    champion = evidence.champion
+    if champion is None:
+        return _Finding(True, "no champion to beat")
+    if champion.bundle_digest == evidence.bundle_digest:
+        return _Finding(True, f"is the champion (version {champion.version})")
+    column = policy.champion_column
+    if column not in evidence.daily_ic or column not in champion.daily_ic:
+        return _Finding(False, f"{NOT_MEASURED}: daily_ic.parquet has no column {column!r}")
+    pair = evidence.daily_ic[["date", column]].merge(
+        champion.daily_ic[["date", column]], on="date", suffixes=("_new", "_champion")
+    )
+    gap = (pair[f"{column}_new"] - pair[f"{column}_champion"]).dropna().to_numpy(dtype=np.float64)
+    if gap.size < _LEAST_COMMON_DAYS:
+        return _Finding(False, f"{NOT_MEASURED}: {gap.size} days in common with version {champion.version}")
+    t = paired_t(gap, lags=int(evidence.metrics.get("horizon", 5)))
+    threshold = 0.0 if rule.min is None else rule.min
+    detail = (
+        f"daily rank IC {gap.mean():+.4f} against version {champion.version} on {gap.size} common days, "
+        f"t = {t:.2f}, must be {rule.bound}"
+    )
+    return _Finding(t >= threshold, detail, t)
+
+
+def paired_t(gap: np.ndarray, lags: int) -> float:
+    """Newey-West t-value of the mean of a daily difference; 0 where it never differs.
+
+    Parameters
+    ----------
+    gap
+        Shape (T,): candidate less champion, a day.
+    lags
+        Bartlett lags; at least the horizon in days less one.
+
+    Notes
+    -----
+    Newey & West (1987), "A simple, positive semi-definite, heteroskedasticity and autocorrelation
+    consistent covariance matrix".
+    """
+    centred = gap - gap.mean()
+    days = gap.size
+    long_run = centred @ centred / days
+    for lag in range(1, min(lags, days - 1) + 1):
+        long_run += 2.0 * (1.0 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / days
+    if long_run <= 0.0:
+        return 0.0 if gap.mean() == 0.0 else math.copysign(math.inf, gap.mean())
+    return float(gap.mean() / math.sqrt(long_run / days))
+
+
+_CHECKS: dict[str, _Check] = {
+    "invariances": _invariances,
+    "clean_tree": _clean_tree,
+    "lineage": _lineage,
+    "beats_champion": _beats_champion,
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The verdicts in one word and three lists."""
+
+    verdicts: Sequence[Verdict]
+    blocking: tuple[str, ...] = field(init=False)
+    warning: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocking", tuple(v.gate for v in self.verdicts if v.blocks))
+        object.__setattr__(
+            self, "warning", tuple(v.gate for v in self.verdicts if not v.passed and not v.blocks)
+        )
+
+    @property
+    def word(self) -> str:
+        """`pass` or `fail`."""
+        return "fail" if self.blocking else "pass"

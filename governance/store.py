@@ -1,0 +1,118 @@
+"""The MLflow store: one SQLite file, created once, whole or not at all.
+
+Two processes that create MLflow's schema at the same time corrupt it for good, so the schema is
+made in a temporary file under a lock and renamed into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from core.errors import StorageError
+from core.files import atomic_file, disk_errors
+from governance.places import DATABASE, LOCK, SCHEME
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_CREATE_WAIT = 180.0
+_GOVERN_WAIT = 60.0
+
+
+def quiet_mlflow() -> None:
+    """Switch off MLflow's telemetry, progress bars and chatter, before or after its import."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
+
+
+def tracking_uri(root: Path) -> str:
+    """SQLAlchemy address of the store; absolute, and stored nowhere."""
+    return f"sqlite:///{(root / DATABASE).resolve()}"
+
+
+def ensure_store(root: Path) -> str:
+    """Create the store where there is none and return its tracking URI.
+
+    Raises
+    ------
+    StorageError
+        The disk refused, or another process has been creating the store for three minutes.
+    """
+    database = root / DATABASE
+    uri = tracking_uri(root)
+    if database.is_file():
+        return uri
+    with disk_errors(database), _held(database.with_name(".mlflow.db.lock"), _CREATE_WAIT, "creates the MLflow store"):
+        if not database.is_file():
+            _create(database)
+    return uri
+
+
+def _create(database: Path) -> None:
+    quiet_mlflow()
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    # A fresh name a try: a killed creation must not leave its half-made tables to the next one.
+    with atomic_file(database) as temporary:
+        engine = sqlalchemy.create_engine(f"sqlite:///{temporary}")
+        try:
+            _initialize_tables(engine)
+        finally:
+            engine.dispose()
+
+
+@contextlib.contextmanager
+def governing(root: Path) -> Iterator[None]:
+    """Hold the right to change the registry and the ledger together.
+
+    Raises
+    ------
+    StorageError
+        Another command has held it for a minute.
+    """
+    (root / LOCK).parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(root / LOCK), _held(root / LOCK, _GOVERN_WAIT, "changes the registry"):
+        yield
+
+
+@contextlib.contextmanager
+def _held(path: Path, wait: float, what: str) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=wait):
+            yield
+    except Timeout as error:
+        raise StorageError(f"{path}: another process {what} and has not finished in {wait:.0f} s: wait for it or end it") from error
+
+
+def client(root: Path) -> MlflowClient:
+    """An MLflow client on the project's store (created first where there is none)."""
+    uri = ensure_store(root)
+    quiet_mlflow()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment(mlflow_client: MlflowClient, name: str) -> str:
+    """Identifier of the experiment, created with a relocatable artifact address."""
+    found = mlflow_client.get_experiment_by_name(name)
+    if found is None:
+        return mlflow_client.create_experiment(name, artifact_location=f"{SCHEME}:/{name}")
+    if found.lifecycle_stage == "deleted":
+        mlflow_client.restore_experiment(found.experiment_id)
+    return found.experiment_id
