@@ -210,7 +210,7 @@ def _blocks(start: int, stop: int, length: int) -> list[Range]:
     edges = list(range(start, stop, length))
     if len(edges) > 1 and stop - edges[-1] < _SHORTEST_BLOCK * length:
         edges.pop()
-    return [(a, b - 1) for a, b in zip(edges, [*edges[1:], stop], strict=True)]
+    return [(a, b - 1) for a, b in pairwise([*edges, stop])]
 
 
 def _fold(index: int, test: Range, rule: FoldRule, horizon: int, holdout: bool) -> Fold:
