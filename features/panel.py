@@ -8,7 +8,7 @@ but the panel it is handed, so cutting the panel is cutting what the feature may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -152,15 +152,23 @@ def pivot(frame: pd.DataFrame, column: str, dates: Dates, symbols: NDArray[np.st
     DataError
         A date is not in `dates`, a symbol is not in `symbols`, or a key occurs twice.
     """
+    return spread(frame, [column], dates, symbols)[column]
+
+
+def spread(frame: pd.DataFrame, columns: Sequence[str], dates: Dates, symbols: NDArray[np.str_]) -> dict[str, Array]:
+    """`pivot` of several columns of one frame; the keys are looked up once."""
     row, col = positions(frame, dates, symbols)
     flat = row * len(symbols) + col
     if len(np.unique(flat)) != len(flat):
         repeated = frame[frame.duplicated(["date", "symbol"])].iloc[0]
         raise DataError(
-            f"column {column!r}: ({repeated['date']:%Y-%m-%d}, {repeated['symbol']}) occurs twice: keep one row"
+            f"columns {', '.join(columns)}: ({repeated['date']:%Y-%m-%d}, {repeated['symbol']}) occurs twice: "
+            "keep one row"
         )
-    out = np.full((len(dates), len(symbols)), np.nan)
-    out[row, col] = frame[column].to_numpy(dtype=np.float64)
+    out = {}
+    for column in columns:
+        out[column] = np.full((len(dates), len(symbols)), np.nan)
+        out[column][row, col] = frame[column].to_numpy(dtype=np.float64)
     return out
 
 
