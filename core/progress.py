@@ -1,0 +1,18 @@
+"""Progress bars on standard error; silent where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Iterate over `items` behind a bar labelled `what`; no bar when standard error is no terminal."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    yield from tqdm(items, desc=what, total=total, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)

@@ -1,0 +1,76 @@
+"""Stage `clean`: causal cleaning of the raw tables -> data/clean and reports/data_quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from core.files import atomic_directory, write_json, write_parquet, write_text
+from features.assemble import assemble
+from features.panel import Panel
+from pipelines.layout import CLEAN, QUALITY, RAW
+from pipelines.stage import Settings, run_stage
+from pipelines.tables import read_tables, session_range, write_tables
+from reporting.quality import quality_page, quality_summary
+from sources.cleaning import clean
+
+_DATED = ("date", "session", "available_date", "created_at")
+
+
+def main(settings: Settings) -> None:
+    """Clean every table, then report what was found per table, rule and symbol."""
+    raw = read_tables(RAW)
+    first, last = raw["prices"]["date"].min().date(), raw["prices"]["date"].max().date()
+    cleaned = clean(raw, first, last)
+    panel = assemble(cleaned.tables, session_range(cleaned.tables["prices"]), settings.universe)
+    counts = count_tables(raw, cleaned.tables)
+    coverage = measure_coverage(panel)
+    write_tables(CLEAN, cleaned.tables)
+    with atomic_directory(QUALITY) as folder:
+        write_json(folder / "quality.json", quality_summary(cleaned.findings, coverage, counts))
+        write_parquet(folder / "findings.parquet", cleaned.findings)
+        write_text(folder / "quality.html", quality_page(cleaned.findings, coverage, counts))
+    print(
+        f"cleaned {len(cleaned.tables['prices']):,} price rows; {int(cleaned.findings['rows'].sum()):,} findings; "
+        f"universe {panel.universe[-1].sum()} of {len(panel.symbols)} symbols on {panel.dates[-1]}"
+    )
+
+
+def count_tables(raw: Mapping[str, pd.DataFrame], cleaned: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Rows before and after, dates and symbols of every raw table."""
+    renamed = {"fundamentals": "filings"}
+    rows = []
+    for name, table in sorted(raw.items()):
+        after = cleaned.get(renamed.get(name, name))
+        dated = next((column for column in _DATED if column in table), None)
+        rows.append(
+            {
+                "table": name,
+                "rows": len(table),
+                "rows_clean": 0 if after is None else len(after),
+                "first": f"{table[dated].min():%Y-%m-%d}" if dated else "",
+                "last": f"{table[dated].max():%Y-%m-%d}" if dated else "",
+                "symbols": table["symbol"].nunique() if "symbol" in table else 0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def measure_coverage(panel: Panel) -> pd.DataFrame:
+    """Per session: symbols with a close, size of the universe, events that became known."""
+    frame = pd.DataFrame(
+        {
+            "date": panel.dates,
+            "symbols_with_price": np.isfinite(panel["close"]).sum(axis=1),
+            "universe_size": panel.universe.sum(axis=1),
+        }
+    )
+    for name in sorted(panel.events):
+        frame[name] = np.bincount(panel.events[name].session, minlength=len(panel.dates))
+    return frame
+
+
+if __name__ == "__main__":
+    run_stage(main)

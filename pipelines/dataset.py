@@ -1,0 +1,54 @@
+"""Stage `dataset`: the universe's rows with target and risk scale, and the folds -> data/dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from core.files import atomic_directory, read_json, write_json, write_parquet
+from features.target import make_target, risk_scale
+from models.folds import tuning_folds, walk_forward
+from pipelines.layout import CLEAN, DATASET, FEATURES
+from pipelines.stage import Settings, run_stage
+from pipelines.tables import load_panel
+
+
+def main(settings: Settings) -> None:
+    """Write rows, sessions, symbols, the list of features and the folds."""
+    panel = load_panel(CLEAN, settings.universe)
+    horizon = settings.target.horizon
+    folds = walk_forward(panel.dates, settings.folds, horizon)
+    inner = tuning_folds(panel.dates, settings.folds, horizon)
+    target = make_target(panel, settings.target)
+    session, symbol = panel.rows()
+    outcomes = {
+        "label": target.label,
+        "forward": target.residual,
+        "raw": target.forward,
+        "scale": risk_scale(panel, horizon),
+    }
+    rows = pd.DataFrame({"session": session.astype(np.int32), "symbol": symbol.astype(np.int32)})
+    for name, values in outcomes.items():
+        rows[name] = values[session, symbol].astype(np.float32)
+    listed = {family: read_json(FEATURES / family / "features.json")["built"] for family in sorted(settings.features)}
+    with atomic_directory(DATASET) as folder:
+        write_parquet(folder / "rows.parquet", rows)
+        write_parquet(folder / "sessions.parquet", pd.DataFrame({"date": panel.dates}))
+        write_parquet(folder / "symbols.parquet", pd.DataFrame({"symbol": panel.symbols, "sector": panel.sector}))
+        write_json(folder / "features.json", listed)
+        write_json(
+            folder / "folds.json",
+            {
+                "horizon": horizon,
+                "folds": [dataclasses.asdict(fold) for fold in folds],
+                "tuning": [dataclasses.asdict(fold) for fold in inner],
+            },
+        )
+    known = int(np.isfinite(rows["label"]).sum())
+    print(f"{len(rows):,} rows ({known:,} with a known outcome), {len(folds)} folds, {len(inner)} tuning folds")
+
+
+if __name__ == "__main__":
+    run_stage(main)

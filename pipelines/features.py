@@ -1,0 +1,66 @@
+"""Stage `features@FAMILY`: one family's features for every universe row -> data/features/FAMILY."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.files import atomic_directory, write_by_year, write_json
+from core.progress import progress
+from features.panel import Panel
+from features.registry import FAMILIES, Feature
+from pipelines.layout import CLEAN, FEATURES
+from pipelines.stage import Settings, one_argument, run_stage
+from pipelines.tables import load_panel
+
+
+def describe(feature: Feature) -> dict[str, object]:
+    """A feature's declaration, as kept beside its values and in the bundle."""
+    return {
+        "name": feature.name,
+        "family": feature.family,
+        "lookback": feature.lookback,
+        "inputs": list(feature.inputs),
+        "units": feature.units,
+        "sign": feature.sign,
+        "reference": feature.reference,
+        "doc": feature.doc,
+    }
+
+
+def split_available(features: Sequence[Feature], panel: Panel) -> tuple[list[Feature], list[Feature]]:
+    """Features whose inputs the panel holds, and those whose inputs it lacks (said once on standard error)."""
+    built = [feature for feature in features if feature.available(panel)]
+    skipped = [feature for feature in features if not feature.available(panel)]
+    if skipped:
+        known = {*panel.fields, *panel.events, *panel.series}
+        missing = sorted({name for feature in skipped for name in feature.inputs} - known)
+        names = ", ".join(feature.name for feature in skipped)
+        print(f"skipped for want of {', '.join(missing)}: {names}", file=sys.stderr)
+    return built, skipped
+
+
+def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> None:
+    """Compute and write the features of one family; what cannot be computed is listed as skipped."""
+    built, skipped = split_available(features, panel)
+    values = {feature.name: feature(panel) for feature in progress(built, folder.name)}
+    with atomic_directory(folder) as temporary:
+        if values:
+            write_by_year(temporary / "values", panel.to_long(values))
+        write_json(
+            temporary / "features.json",
+            {"built": [describe(feature) for feature in built], "skipped": [feature.name for feature in skipped]},
+        )
+
+
+def main(settings: Settings, family: str) -> None:
+    """Compute the family that the command line names."""
+    panel = load_panel(CLEAN, settings.universe)
+    features = FAMILIES[family].build(settings.features[family])
+    write_family(FEATURES / family, panel, features)
+    print(f"{family}: {len(features)} features for {int(panel.universe.sum()):,} rows")
+
+
+if __name__ == "__main__":
+    run_stage(main, one_argument("family"))

@@ -1,0 +1,207 @@
+"""params.yaml, typed: what each room may be told, composed from the rooms' own parameter blocks."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+from pydantic import BaseModel, Field, model_validator
+
+from core.errors import ConfigError
+from core.params import Params, parse
+from features.registry import FAMILIES, Feature, build_features
+from features.target import TargetRule
+from features.universe import UniverseRule
+from governance.gates import GovernanceRule
+from models.folds import FoldRule
+from models.layers.base import LAYERS
+from models.stack import StackRule
+from models.tuning import TuningRule
+from portfolio.backtest import BacktestRule
+from portfolio.costs import CostRule
+from sources.base import PROVIDERS, Source, open_source
+
+
+class DataChoice(Params):
+    """Which provider the tables come from, and the days to use."""
+
+    source: str
+    path: str = "data/files"
+    start: datetime.date | None = None
+    end: datetime.date | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataChoice:
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError(f"start {self.start} must lie before end {self.end}")
+        return self
+
+
+class Seed(Params):
+    """The one seed that every other is derived from."""
+
+    seed: int = Field(ge=0, lt=2**31)
+
+
+class Chosen(Params):
+    """Names switched on in a section whose other keys are blocks by name."""
+
+    names: list[str] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All parameters of a run, validated.
+
+    Attributes
+    ----------
+    features, layers
+        Parameter block by name, for the families and layers that are switched on.
+    """
+
+    seed: int
+    data: DataChoice
+    provider: Mapping[str, Any]
+    universe: UniverseRule
+    target: TargetRule
+    features: Mapping[str, BaseModel]
+    folds: FoldRule
+    layers: Mapping[str, BaseModel]
+    tuning: TuningRule
+    stack: StackRule
+    costs: CostRule
+    backtest: BacktestRule
+    governance: GovernanceRule
+
+    def open_source(self) -> Source:
+        """The provider of raw tables that `data` names."""
+        return open_source(self.data.source, Path(self.data.path), self.provider)
+
+    def declared_features(self) -> tuple[Feature, ...]:
+        """Every feature of the families switched on."""
+        return build_features(self.features)
+
+
+class _Choices(Protocol):
+    """What the blocks of a section are named after: families, layers or providers."""
+
+    kind: str
+
+    def names(self) -> tuple[str, ...]:
+        """Known names."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
+_BLOCKS: dict[str, type[BaseModel]] = {
+    "universe": UniverseRule,
+    "target": TargetRule,
+    "folds": FoldRule,
+    "tuning": TuningRule,
+    "stack": StackRule,
+    "costs": CostRule,
+    "backtest": BacktestRule,
+    "governance": GovernanceRule,
+}
+_KEYS = ("seed", "data", "features", "layers", *_BLOCKS)
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, refusing a key that is written twice in one mapping."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"params.yaml: {key!r} is written twice (line {node.start_mark.line + 1} on): keep one")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, safely loaded.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, repeats a key, or is no mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, found {type(values).__name__}")
+    return values
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and validate params.yaml.
+
+    Raises
+    ------
+    ConfigError
+        Names the key, its value, and what is allowed.
+    """
+    return parse_settings(read_yaml(path))
+
+
+def parse_settings(values: Mapping[str, Any]) -> Settings:
+    """Validate the content of params.yaml (see `load_settings`)."""
+    for key in values:
+        if key not in _KEYS:
+            raise ConfigError(f"{key}: unknown parameter; known here: {', '.join(_KEYS)}")
+    for key in ("seed", "data", "features", "layers"):
+        if key not in values:
+            raise ConfigError(f"{key} is missing from params.yaml: add it (see the file's version in git)")
+    data, providers = _section(values, "data", PROVIDERS)
+    choice = parse(DataChoice, data, "data")
+    if choice.source not in PROVIDERS:
+        raise ConfigError(f"data.source = {choice.source!r}: choose one of {', '.join(PROVIDERS.names())}")
+    for name, block in providers.items():
+        parse(PROVIDERS[name].Params, block, f"data.{name}")
+    blocks = {key: parse(model, values.get(key) or {}, key) for key, model in _BLOCKS.items()}
+    return Settings(
+        seed=parse(Seed, {"seed": values["seed"]}, "").seed,
+        data=choice,
+        provider=providers.get(choice.source, {}),
+        features=_chosen(values, "features", "families", FAMILIES, lambda family: family.params),
+        layers=_chosen(values, "layers", "names", LAYERS, lambda layer: layer.Params),
+        **blocks,  # type: ignore[arg-type]
+    )
+
+
+def _section(values: Mapping[str, Any], key: str, names: _Choices) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a section into its own settings and the blocks named after registered entries."""
+    section = values[key]
+    if not isinstance(section, dict):
+        raise ConfigError(f"{key} = {section!r}: must be a mapping")
+    blocks = {name: block or {} for name, block in section.items() if name in names}
+    return {name: value for name, value in section.items() if name not in names}, blocks
+
+
+def _chosen(values: Mapping[str, Any], key: str, switch: str, known: _Choices, model: Any) -> dict[str, BaseModel]:
+    """Blocks of the entries switched on; the blocks of those switched off are checked all the same."""
+    own, blocks = _section(values, key, known)
+    for name in own:
+        if name != switch:
+            raise ConfigError(f"{key}.{name}: unknown {known.kind}; known here: {', '.join((switch, *known.names()))}")
+    names = parse(Chosen, {"names": own.get(switch)}, f"{key} ({switch})").names
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{key}.{switch}: unknown {known.kind} {name!r}; known: {', '.join(known.names())}")
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{key}.{switch} = {names}: a name is listed twice")
+    parsed = {name: parse(model(known[name]), block, f"{key}.{name}") for name, block in blocks.items()}
+    return {name: parsed.get(name) or parse(model(known[name]), {}, f"{key}.{name}") for name in sorted(names)}

@@ -1,0 +1,86 @@
+"""The main job: `dvc repro`, register what it made, show its gates and a preview of the day's signals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError, SignalsError
+from core.files import atomic_file
+from pipelines.layout import PARAMS, find_root
+from pipelines.params import load_settings, parse_settings
+
+SIMULATED = "simulated"
+
+
+class StageError(SignalsError):
+    """A stage of the pipeline ended with an error of its own, which it has printed."""
+
+    exit_code = 9
+
+
+def choose_data(root: Path, data: str) -> None:
+    """Point params.yaml at a folder of tables, or back at the simulated market; comments stay.
+
+    Raises
+    ------
+    ConfigError
+        The folder does not exist; params.yaml is untouched.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 200
+    path = root / PARAMS
+    values: Any = yaml.load(path.read_text(encoding="utf-8"))
+    if data == SIMULATED:
+        values["data"]["source"] = SIMULATED
+    else:
+        folder = Path(data) if Path(data).is_absolute() else Path(os.path.relpath(Path.cwd() / data, root))
+        if not (root / folder).is_dir():
+            raise ConfigError(f"data folder {data} does not exist: name a folder that holds prices.parquet or prices.csv")
+        values["data"]["source"] = "files"
+        values["data"]["path"] = folder.as_posix()
+    parse_settings(values)
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        yaml.dump(values, handle)
+
+
+def reproduce(root: Path) -> None:
+    """Run every stage whose inputs changed.
+
+    Raises
+    ------
+    StageError
+        A stage failed; it has said why, and the outputs of the last good run are untouched.
+    """
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=False)
+    if done.returncode:
+        raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
+
+
+def run(data: str | None = None) -> None:
+    """Reproduce, register, show the gates and a preview, and say what to type next.
+
+    Parameters
+    ----------
+    data
+        Folder of tables, or "simulated"; None keeps what params.yaml says.
+    """
+    root = find_root()
+    if data is not None:
+        choose_data(root, data)
+    settings = load_settings(root / PARAMS)
+    where = settings.data.path if settings.data.source == "files" else "generated"
+    print(f"data: {settings.data.source} ({where})", flush=True)
+    reproduce(root)
+
+    from pipelines.infer import preview
+    from pipelines.register import register
+
+    register(root)
+    preview("latest")

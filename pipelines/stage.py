@@ -1,0 +1,45 @@
+"""How a stage runs as a process: parameters checked first, an expected error is one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from core.errors import SignalsError
+from pipelines.layout import PARAMS, find_root
+from pipelines.params import Settings, load_settings
+
+
+def run_stage(body: Callable[..., None], *arguments: str) -> None:
+    """Run a stage's body in the checkout's root with validated settings, then exit.
+
+    Parameters
+    ----------
+    body
+        Called with the settings and the arguments; reads and writes relative to the root.
+    """
+    try:
+        root = find_root()
+        os.chdir(root)
+        settings = load_settings(root / PARAMS)
+        body(settings, *arguments)
+    except SignalsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def one_argument(what: str) -> str:
+    """The stage's single command line argument.
+
+    Raises
+    ------
+    SystemExit
+        With a usage line, when it is missing.
+    """
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m {sys.modules['__main__'].__spec__.name} {what.upper()}")
+    return sys.argv[1]
+
+
+__all__ = ["Settings", "one_argument", "run_stage"]

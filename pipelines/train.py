@@ -1,0 +1,44 @@
+"""Stage `train@LAYER`: out-of-fold predictions and the final fit of a layer -> artifacts/train/LAYER."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from core.files import atomic_directory, read_json, write_json, write_parquet
+from models.scoring import rank_ic
+from models.training import train_layer
+from pipelines.layout import DATASET, FEATURES, TRAIN, TUNE
+from pipelines.samples import load_samples
+from pipelines.stage import Settings, one_argument, run_stage
+
+
+def main(settings: Settings, layer: str) -> None:
+    """Train with the tuned parameters; keep every prediction that the model had not seen."""
+    samples = load_samples(DATASET, FEATURES)
+    best = read_json(TUNE / layer / "best.json")["params"]
+    bar = tqdm(total=len(samples.folds) + 1, desc=layer, file=sys.stderr, disable=None, leave=False)
+
+    def show(done: int, _total: int, what: str) -> None:
+        bar.set_postfix_str(what)
+        bar.update(done - bar.n)
+
+    result = train_layer(layer, best, samples.data, samples.folds, settings.seed, show)
+    bar.close()
+    rows = np.flatnonzero(np.isfinite(result.oof))
+    oof = pd.DataFrame({"row": rows.astype(np.int64), "prediction": result.oof[rows]})
+    with atomic_directory(TRAIN / layer) as folder:
+        write_parquet(folder / "oof.parquet", oof)
+        write_json(folder / "importance.json", result.importance)
+        (folder / "model").mkdir()
+        result.model.save(folder / "model")
+    data = samples.data
+    daily = rank_ic(result.oof, data.forward, data.session)
+    print(f"{layer}: {len(rows):,} out-of-fold predictions, mean rank IC {np.nanmean(daily):.4f}")
+
+
+if __name__ == "__main__":
+    run_stage(main, one_argument("layer"))

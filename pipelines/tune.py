@@ -1,0 +1,33 @@
+"""Stage `tune@LAYER`: search a layer's parameters before the first test block -> artifacts/tune/LAYER."""
+
+from __future__ import annotations
+
+from core.files import atomic_directory, write_json, write_parquet
+from models.tuning import tune
+from pipelines.layout import DATASET, FEATURES, JOURNALS, TUNE
+from pipelines.samples import digest_samples, load_samples
+from pipelines.stage import Settings, one_argument, run_stage
+
+
+def main(settings: Settings, layer: str) -> None:
+    """Run the layer's study to its number of trials; a killed one goes on where it was."""
+    samples = load_samples(DATASET, FEATURES)
+    result = tune(
+        layer,
+        settings.layers[layer],
+        samples.data,
+        samples.tuning,
+        settings.tuning,
+        seed=settings.seed,
+        folder=JOURNALS,
+        data_digest=digest_samples(DATASET, FEATURES),
+    )
+    with atomic_directory(TUNE / layer) as folder:
+        write_json(folder / "best.json", {"params": result.best_params, "value": result.best_value})
+        write_parquet(folder / "trials.parquet", result.trials)
+        write_parquet(folder / "returns.parquet", result.returns)
+    print(f"{layer}: best of {len(result.trials)} trials has rank IC {result.best_value:.4f} on the tuning folds")
+
+
+if __name__ == "__main__":
+    run_stage(main, one_argument("layer"))
