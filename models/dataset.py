@@ -1,0 +1,191 @@
+"""The design matrix: one row a (session, symbol) in the universe, with its outcome where it is known.
+
+Rows are sorted by session, then symbol, so a span of sessions is a contiguous slice and costs no copy.
+Sessions are indices into `dates` and keep their meaning in every slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.errors import DataError
+
+Rows = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Features and outcomes of the rows of a panel's universe.
+
+    Attributes
+    ----------
+    dates : (T,) datetime64[D]
+        Every session of the panel, ascending.
+    symbols : (N,) str
+        Every symbol of the panel, ascending.
+    features : tuple of str
+        Names of the columns of `X`.
+    session, symbol : (R,) int32
+        Indices into `dates` and `symbols`; rows are sorted by (session, symbol), without repeats.
+    X : (R, F) float32
+        Feature values as computed, NaN where undefined.
+    label : (R,) float32
+        What the layers learn: the Gauss rank of the residual forward return; NaN where not known.
+    forward, raw : (R,) float32
+        Residual and plain forward return as fractions; NaN where not known.
+    sector : (N,) int
+        Sector code of each symbol; -1 where unknown.
+    """
+
+    dates: NDArray[np.datetime64]
+    symbols: NDArray[np.str_]
+    features: tuple[str, ...]
+    session: NDArray[np.int32]
+    symbol: NDArray[np.int32]
+    X: Rows
+    label: Rows
+    forward: Rows
+    raw: Rows
+    sector: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """(R,) whether a row's outcome is known."""
+        return np.isfinite(self.label)
+
+    def rows(self, first: int, last: int) -> slice:
+        """Slice of the rows of sessions `first..last`, both included."""
+        start, stop = np.searchsorted(self.session, [first, last + 1])
+        return slice(int(start), int(stop))
+
+    def take(self, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Dataset:
+        """The given rows: views for a slice, copies for a mask or indices (ascending)."""
+        return replace(
+            self,
+            session=self.session[rows],
+            symbol=self.symbol[rows],
+            X=self.X[rows],
+            label=self.label[rows],
+            forward=self.forward[rows],
+            raw=self.raw[rows],
+        )
+
+    def between(self, first: int, last: int) -> Dataset:
+        """Rows of sessions `first..last`, both included, as views."""
+        return self.take(self.rows(first, last))
+
+    def every(self, step: int) -> Dataset:
+        """Whole sessions whose index is a multiple of `step`; the choice does not move as data grows."""
+        return self if step == 1 else self.take(self.session % step == 0)
+
+    def with_outcome(self) -> Dataset:
+        """Rows whose outcome is known (itself where all are)."""
+        known = self.known
+        return self if known.all() else self.take(known)
+
+    def with_columns(self, features: Sequence[str]) -> Dataset:
+        """The same rows with only the named features, in the given order.
+
+        Raises
+        ------
+        DataError
+            A feature is not in the dataset.
+        """
+        if tuple(features) == self.features:
+            return self
+        place = {name: column for column, name in enumerate(self.features)}
+        missing = [name for name in features if name not in place]
+        if missing:
+            raise DataError(
+                f"the dataset lacks feature {missing[0]!r} ({len(missing)} missing): "
+                "switch its family on in params.yaml, or train again without it"
+            )
+        return replace(self, features=tuple(features), X=self.X[:, [place[name] for name in features]])
+
+    def keys(self) -> pd.DataFrame:
+        """(R, 2) frame of each row's date and symbol."""
+        return pd.DataFrame({"date": self.dates[self.session], "symbol": self.symbols[self.symbol]})
+
+
+def assemble_dataset(
+    dates: NDArray[np.datetime64],
+    symbols: NDArray[np.str_],
+    sector: NDArray[np.integer],
+    session: NDArray[np.integer],
+    symbol: NDArray[np.integer],
+    X: NDArray[np.floating],
+    features: Sequence[str],
+    label: NDArray[np.floating],
+    forward: NDArray[np.floating],
+    raw: NDArray[np.floating],
+) -> Dataset:
+    """Check the parts and make a `Dataset`; float32 arrays are kept without a copy.
+
+    Raises
+    ------
+    DataError
+        Shapes disagree, an index lies outside its axis, rows are unsorted or repeated, a value is
+        infinite, or a feature name is repeated.
+    """
+    dates = np.asarray(dates, dtype="datetime64[D]")
+    symbols = np.asarray(symbols, dtype=str)
+    session = np.ascontiguousarray(session, dtype=np.int32)
+    symbol = np.ascontiguousarray(symbol, dtype=np.int32)
+    X = np.ascontiguousarray(X, dtype=np.float32)
+    outcomes = {
+        name: np.ascontiguousarray(values, dtype=np.float32)
+        for name, values in (("label", label), ("forward", forward), ("raw", raw))
+    }
+    rows = len(session)
+    shapes = {"symbol": symbol.shape, **{name: values.shape for name, values in outcomes.items()}}
+    for name, shape in shapes.items():
+        if shape != (rows,):
+            raise DataError(f"dataset: {name} has shape {shape}, expected ({rows},): rebuild the dataset stage")
+    if X.shape != (rows, len(features)):
+        raise DataError(f"dataset: X has shape {X.shape}, expected ({rows}, {len(features)}): rebuild the dataset stage")
+    if len(sector) != len(symbols):
+        raise DataError(f"dataset: {len(sector)} sector codes for {len(symbols)} symbols: give one a symbol")
+    if len(set(features)) != len(features):
+        raise DataError("dataset: a feature name is repeated: rename one of the two")
+    for name, axis in (("dates", dates), ("symbols", symbols)):
+        if len(axis) > 1 and not (axis[1:] > axis[:-1]).all():
+            raise DataError(f"dataset: {name} are not strictly ascending: sort them and drop repeats")
+    for name, index, size in (("session", session, len(dates)), ("symbol", symbol, len(symbols))):
+        if rows and not (0 <= index.min() and index.max() < size):
+            raise DataError(f"dataset: {name} index outside 0..{size - 1}: rebuild the dataset stage")
+    key = session.astype(np.int64) * max(len(symbols), 1) + symbol
+    broken = np.flatnonzero(key[1:] <= key[:-1])
+    if broken.size:
+        at = int(broken[0]) + 1
+        raise DataError(
+            f"dataset: row {at} ({dates[session[at]]}, {symbols[symbol[at]]}) is out of order or repeated: "
+            "sort by date and symbol and drop repeats"
+        )
+    for name, values in outcomes.items():
+        _refuse_infinite(name, values)
+    for column, name in enumerate(features):
+        _refuse_infinite(name, X[:, column])
+    return Dataset(
+        dates=dates,
+        symbols=symbols,
+        features=tuple(features),
+        session=session,
+        symbol=symbol,
+        X=X,
+        sector=np.asarray(sector, dtype=np.int64),
+        **outcomes,
+    )
+
+
+def _refuse_infinite(name: str, values: NDArray[np.floating]) -> None:
+    if np.isinf(values).any():
+        at = int(np.flatnonzero(np.isinf(values))[0])
+        raise DataError(f"dataset: column {name!r} is infinite in row {at}: store NaN where a value is undefined")

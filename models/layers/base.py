@@ -1,0 +1,99 @@
+"""What a layer is: a learner of the cross-section that fits, predicts, explains and stores itself.
+
+A layer is one module of this package that decorates a class with `@LAYERS.register("name")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.params import Params
+from core.registry import Registry
+from models.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval to search; both ends included."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A list of values to search."""
+
+    options: tuple[Any, ...]
+
+
+Space = Mapping[str, Range | Choice]
+
+
+class Layer(Protocol):
+    """A learner of the label from the features of a row.
+
+    Attributes
+    ----------
+    Params
+        Typed parameters; the key of `params.yaml: layers.<name>`.
+    letter
+        Letter of the signal that the layer is published as (`signal_a`); None for one that is not.
+    space
+        What the search may vary, by parameter name.
+    lookback
+        Sessions of rows, the predicted one included, that a prediction reads.
+    wants_validation
+        Whether `fit` uses a purged validation span; where not, those rows are learned from instead.
+
+    Notes
+    -----
+    `fit` and `predict` are given whole sessions, rows without a known outcome included: those take
+    part in cross-sectional ranks, as they do on the day, and teach nothing.
+    """
+
+    Params: ClassVar[type[Params]]
+    letter: ClassVar[str | None]
+    space: ClassVar[Space]
+    lookback: int
+
+    @property
+    def wants_validation(self) -> bool: ...
+
+    def __init__(self, params: Any) -> None: ...
+
+    def fit(self, train: Dataset, valid: Dataset | None, seed: int) -> Self:
+        """Learn from the rows of `train`; `valid` may decide when to stop, and nothing else."""
+        ...
+
+    def predict(self, data: Dataset) -> NDArray[np.float64]:
+        """(R,) scores, higher for a higher expected label; finite in every row."""
+        ...
+
+    def importance(self) -> dict[str, float]:
+        """Share of the fit that each feature bears, summing to 1, in feature order."""
+        ...
+
+    def contributions(self, data: Dataset) -> NDArray[np.float64]:
+        """(R, F) part of each row's score that each feature adds."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted layer as text files into an existing folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a fitted layer from the folder it was saved to."""
+        ...
+
+
+LAYERS: Registry[type[Layer]] = Registry("layer", "models.layers")

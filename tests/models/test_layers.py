@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from core.errors import ConfigError, DataError
+from models.inputs import gaussian_ranks
+from models.layers.base import LAYERS
+from models.training import make_layer
+
+SMALL = {"linear": {}, "boosting": {"n_estimators": 20, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1}}
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+class TestEveryLayer:
+    """What any layer must do; a new one joins by a line in SMALL."""
+
+    def fitted(self, name, data, **params):
+        return make_layer(name, {**SMALL[name], **params}).fit(data, None, 3)
+
+    def test_learns_saves_and_loads_to_the_bit(self, name, make_dataset, tmp_path):
+        data = make_dataset()
+        layer = self.fitted(name, data)
+        scores = layer.predict(data)
+        known = data.known
+        assert np.corrcoef(scores[known], data.label[known])[0, 1] > 0.08
+        layer.save(tmp_path)
+        again = type(layer).load(tmp_path)
+        assert again.predict(data).tobytes() == scores.tobytes()
+        assert again.importance() == layer.importance()
+
+    def test_same_rows_same_files(self, name, make_dataset, tmp_path):
+        for part in ("a", "b"):
+            (tmp_path / part).mkdir()
+            self.fitted(name, make_dataset()).save(tmp_path / part)
+        for file in (tmp_path / "a").iterdir():
+            assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+    def test_a_day_alone_has_the_same_bits(self, name, make_dataset):
+        data = make_dataset()
+        layer = self.fitted(name, data)
+        day = data.between(100, 100)
+        assert layer.predict(day).tobytes() == layer.predict(data)[data.rows(100, 100)].tobytes()
+
+    def test_rows_without_outcome_teach_nothing_but_rank(self, name, make_dataset):
+        data = make_dataset()
+        cut = self.fitted(name, data.between(0, 236))
+        assert cut.predict(data).tobytes() == self.fitted(name, data).predict(data).tobytes()
+
+    def test_contributions_add_up(self, name, make_dataset):
+        data = make_dataset()
+        layer = self.fitted(name, data)
+        day = data.between(5, 5)
+        base = layer.predict(day) - layer.contributions(day).sum(axis=1)
+        np.testing.assert_allclose(base, base[0], atol=1e-9)
+
+    def test_importance(self, name, make_dataset):
+        data = make_dataset(ic=0.3)
+        shares = self.fitted(name, data).importance()
+        assert list(shares) == list(data.features)
+        assert sum(shares.values()) == pytest.approx(1)
+        assert max(shares, key=shares.__getitem__) == "x0"
+
+    def test_finds_columns_by_name(self, name, make_dataset):
+        data = make_dataset()
+        layer = self.fitted(name, data)
+        turned = data.with_columns(data.features[::-1])
+        assert layer.predict(turned).tobytes() == layer.predict(data).tobytes()
+
+    def test_nothing_to_learn(self, name, make_dataset):
+        with pytest.raises(DataError, match="no training row has a known outcome"):
+            self.fitted(name, make_dataset().between(238, 239))
+
+    def test_unknown_parameter(self, name):
+        with pytest.raises(ConfigError, match=f"layers.{name}.depth: unknown parameter"):
+            make_layer(name, {"depth": 3})
+
+
+def test_ridge_matches_the_textbook(make_dataset):
+    data = make_dataset(missing=0)
+    layer = make_layer("linear", {"alpha": 0.3}).fit(data, None, 0)
+    known = data.known
+    G, y = gaussian_ranks(data.X, data.session)[known].astype(float), data.label[known].astype(float)
+    expected = np.linalg.solve(G.T @ G + 0.3 * len(y) * np.eye(G.shape[1]), G.T @ y)
+    np.testing.assert_allclose(layer.coef, expected, rtol=1e-9)
+
+
+def test_ridge_with_a_column_of_nothing(make_dataset):
+    data = make_dataset()
+    data.X[:, 3] = np.nan
+    layer = make_layer("linear", {"alpha": 0.0}).fit(data, None, 0)
+    assert layer.coef[3] == 0
+    assert np.isfinite(layer.predict(data)).all()
+
+
+def test_boosting_options(make_dataset):
+    data = make_dataset()
+    valid = data.between(200, 230)
+    params = {**SMALL["boosting"], "early_stopping": 5, "n_estimators": 300}
+    layer = make_layer("boosting", params).fit(data.between(0, 195), valid, 3)
+    assert 1 <= layer.trees.num_trees() < 300
+    with pytest.raises(DataError, match="early_stopping needs validation rows"):
+        make_layer("boosting", params).fit(data, None, 3)
+    sparse = make_layer("boosting", {**SMALL["boosting"], "every": 3, "inputs": "raw"}).fit(data, None, 3)
+    assert np.isfinite(sparse.predict(data)).all()
+
+
+def test_unknown_layer():
+    with pytest.raises(ConfigError, match="unknown layer 'forest'"):
+        LAYERS["forest"]
