@@ -1,0 +1,259 @@
+"""What is written about a symbol: how much, in what tone, how much in agreement, by how many.
+
+Posts carry a sentiment in [-1, 1]. Where nobody wrote, a tone is unknown (NaN), and a count is zero only if
+the symbol was written about within the feature's lookback at all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from core.params import Params
+from features.asof import age, bucket_count, bucket_sum
+from features.kernels.blocks import compiled
+from features.kernels.rolling import rolling_median, rolling_sum
+from features.memo import remembered
+from features.panel import Array, Events, Panel
+from features.registry import Family
+
+LANGUAGE = "en"
+"""The lexicon behind the sentiment knows this language only."""
+NEUTRAL = 0.05
+"""A post's tone counts as positive or negative beyond this (Hutto and Gilbert 2014)."""
+
+BASE = 42
+"""Earlier sessions that tell how much is usually written: eight weeks and a little."""
+WEEK, MONTH = 5, 21
+SILENCE = 63
+"""Sessions after which the time since the last post is no longer counted."""
+
+
+class TextParams(Params):
+    """Parameters of the text family."""
+
+    windows: list[int] = Field(default=[1, 5, 21], min_length=1)
+    """Sessions over which a tone is averaged."""
+
+
+text = Family("text", TextParams)
+
+
+# --- what the features share ---------------------------------------------------------------------------------
+
+
+@remembered
+def _count(panel: Panel) -> Array:
+    """Posts per session and symbol."""
+    return bucket_count(panel.events["posts"], panel.shape)
+
+
+def _toned(panel: Panel) -> Events:
+    """Posts whose sentiment means something."""
+    posts = panel.events["posts"]
+    return posts.take(np.asarray(posts.values["lang"]).astype(str) == LANGUAGE)
+
+
+@remembered
+def _tone(panel: Panel, power: int) -> Array:
+    """Sum of a power of the sentiment per session and symbol; power 0 counts the posts."""
+    posts = _toned(panel)
+    return bucket_sum(posts, np.asarray(posts.values["sentiment"], dtype=np.float64) ** power, panel.shape)
+
+
+def _quotient(numerator: Array, denominator: Array) -> Array:
+    """NaN where there is nothing to divide by."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def _mean_tone(panel: Panel, window: int) -> Array:
+    return _quotient(rolling_sum(_tone(panel, 1), window), rolling_sum(_tone(panel, 0), window))
+
+
+# --- attention -----------------------------------------------------------------------------------------------
+
+
+def abnormal_count(count: Array, base: int) -> Array:
+    """`ln((1 + n) / (1 + median n of the `base` sessions before))`, `(T, N)`.
+
+    NaN before there are `base` earlier sessions, and where none of the `base + 1` sessions has a post.
+    """
+    usual = np.full(count.shape, np.nan)
+    usual[1:] = rolling_median(count, base)[:-1]
+    written = rolling_sum(count, base + 1) > 0
+    return np.where(written, np.log((1.0 + count) / (1.0 + usual)), np.nan)
+
+
+@text.feature(
+    "post_count_abnormal",
+    lookback=BASE + 1,
+    inputs=("posts",),
+    units="log",
+    sign=-1,
+    reference="Da, Engelberg and Gao (2011), Journal of Finance 66; Barber and Odean (2008)",
+)
+def post_count_abnormal(panel: Panel) -> Array:
+    """Posts of the session against the median of the 42 before."""
+    return abnormal_count(_count(panel), BASE)
+
+
+@text.feature(
+    "days_since_post",
+    lookback=SILENCE,
+    inputs=("posts",),
+    units="sessions",
+    reference="Barber and Odean (2008), Review of Financial Studies 21",
+)
+def days_since_post(panel: Panel) -> Array:
+    """Sessions since somebody wrote about the symbol."""
+    return age(panel.events["posts"], panel.shape, SILENCE)
+
+
+# --- tone ----------------------------------------------------------------------------------------------------
+
+
+@text.feature(
+    "sentiment_{window}",
+    over="windows",
+    lookback=lambda window: window,
+    inputs=("posts",),
+    units="-1 to 1",
+    sign=+1,
+    reference="Tetlock (2007), Journal of Finance 62; Hutto and Gilbert (2014)",
+)
+def sentiment(panel: Panel, window: int) -> Array:
+    """Mean tone of the window's posts."""
+    return _mean_tone(panel, window)
+
+
+@text.feature(
+    "sentiment_change",
+    lookback=MONTH,
+    inputs=("posts",),
+    units="-2 to 2",
+    sign=+1,
+    reference="Tetlock, Saar-Tsechansky and Macskassy (2008), Journal of Finance 63",
+)
+def sentiment_change(panel: Panel) -> Array:
+    """Mean tone of a week less that of the month it ends."""
+    return _mean_tone(panel, WEEK) - _mean_tone(panel, MONTH)
+
+
+@text.feature(
+    "sentiment_dispersion",
+    lookback=MONTH,
+    inputs=("posts",),
+    units="0 to 1",
+    sign=-1,
+    reference="Diether, Malloy and Scherbina (2002), Journal of Finance 57 (of opinions); ddof 1",
+)
+def sentiment_dispersion(panel: Panel) -> Array:
+    """Standard deviation of the tone of a month's posts."""
+    count, total, squares = (rolling_sum(_tone(panel, power), MONTH) for power in (0, 1, 2))
+    spread = np.maximum(squares - _quotient(total**2, count), 0.0)
+    return np.sqrt(_quotient(spread, count - 1.0))
+
+
+@text.feature(
+    "sentiment_weighted",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="-1 to 1",
+    sign=+1,
+    reference="Sprenger, Tumasjan, Sandner and Welpe (2014), European Financial Management 20",
+)
+def sentiment_weighted(panel: Panel) -> Array:
+    """Mean tone of a week's posts, each weighted with the log of its author's followers."""
+    posts = _toned(panel)
+    tone = np.asarray(posts.values["sentiment"], dtype=np.float64)
+    weight = np.log1p(np.maximum(np.asarray(posts.values["followers"], dtype=np.float64), 0.0))
+    weight[np.isnan(tone)] = np.nan
+    weighed = bucket_sum(posts, weight * tone, panel.shape)
+    return _quotient(rolling_sum(weighed, WEEK), rolling_sum(bucket_sum(posts, weight, panel.shape), WEEK))
+
+
+def agreement_index(positive: Array, negative: Array) -> Array:
+    """Antweiler and Frank's agreement `1 - sqrt(1 - B**2)`, with `B = (n+ - n-) / (n+ + n-)`.
+
+    1 where all are of one mind, 0 where they are split in halves, NaN where nobody takes a side.
+    """
+    balance = _quotient(positive - negative, positive + negative)
+    return 1.0 - np.sqrt(1.0 - balance**2)
+
+
+@text.feature(
+    "agreement",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="0 to 1",
+    reference="Antweiler and Frank (2004), Journal of Finance 59",
+)
+def agreement(panel: Panel) -> Array:
+    """How much a week's positive and negative posts agree."""
+    posts = _toned(panel)
+    tone = np.asarray(posts.values["sentiment"], dtype=np.float64)
+    positive, negative = (
+        rolling_sum(bucket_count(posts.take(side), panel.shape), WEEK) for side in (tone > NEUTRAL, tone < -NEUTRAL)
+    )
+    return agreement_index(positive, negative)
+
+
+# --- who writes, and is it new -------------------------------------------------------------------------------
+
+
+@compiled
+def _distinct(session, symbol, user, window, rows, columns):
+    """Distinct users of each window; posts sorted by symbol, user, session.
+
+    A post counts from its session until it leaves the window or its user's next post takes its place.
+    """
+    steps = np.zeros((rows + 1, columns))
+    for post in range(len(session)):
+        until = min(session[post] + window, rows)
+        after = post + 1
+        if after < len(session) and symbol[after] == symbol[post] and user[after] == user[post]:
+            until = min(until, session[after])
+        steps[session[post], symbol[post]] += 1.0
+        steps[until, symbol[post]] -= 1.0
+    for row in range(1, rows):
+        steps[row] += steps[row - 1]
+    return steps[:rows]
+
+
+def distinct_users(posts: Events, window: int, shape: tuple[int, int]) -> Array:
+    """Number of different users who wrote in the last `window` sessions, `(T, N)`.
+
+    Windows that begin before the first session count what there is.
+    """
+    user: NDArray = np.unique(np.asarray(posts.values["user_hash"]), return_inverse=True)[1]
+    order = np.lexsort((posts.session, user, posts.symbol))
+    return _distinct(posts.session[order], posts.symbol[order], user[order], window, *shape)
+
+
+@text.feature(
+    "user_breadth",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="0 to 1",
+    reference="Sprenger, Tumasjan, Sandner and Welpe (2014), European Financial Management 20",
+)
+def user_breadth(panel: Panel) -> Array:
+    """Different users over posts of a week: low where a few write much."""
+    users = distinct_users(panel.events["posts"], WEEK, panel.shape)
+    return _quotient(users, rolling_sum(_count(panel), WEEK))
+
+
+@text.feature(
+    "novelty",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="0 to 1",
+    sign=+1,
+    reference="Tetlock (2011), Review of Financial Studies 24 (stale news)",
+)
+def novelty(panel: Panel) -> Array:
+    """Share of a week's posts that do not repeat an earlier text."""
+    posts = panel.events["posts"]
+    fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
+    return _quotient(rolling_sum(bucket_count(fresh, panel.shape), WEEK), rolling_sum(_count(panel), WEEK))
