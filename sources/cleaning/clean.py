@@ -1,0 +1,90 @@
+"""Every table through its rules, for a span of sessions."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.errors import DataError
+from sources import calendar
+from sources.cleaning import events, filings, prices
+from sources.cleaning.findings import join
+
+MIN_SYMBOLS = 10
+"""Below this there is no cross-section to rank."""
+
+LOOKBACK = prices.LOOKBACK
+"""Sessions, a row's own included, that a clean price depends on."""
+
+# One session more: what a day-wise read starts with may belong to the session before.
+EVENT_LOOKBACK = max(filings.LOOKBACK, events.REPEAT_SESSIONS) + 1
+"""Sessions, a row's own included, that a clean filing, announcement or post depends on."""
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """Clean tables and what was found on the way.
+
+    Attributes
+    ----------
+    tables
+        By name: `prices`, and `filings`, `earnings`, `posts`, `securities`, `macro` as far as given.
+    findings
+        `table, rule, symbol, rows, action, example`; rows are counted once a rule.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    findings: pd.DataFrame
+
+
+def clean(tables: Mapping[str, pd.DataFrame], first: datetime.date, last: datetime.date) -> Cleaned:
+    """Clean normalised tables.
+
+    Parameters
+    ----------
+    tables
+        Normalised tables by their name in `sources.schemas.TABLES`. For the same rows as from the
+        whole history they must start `LOOKBACK` (prices) or `EVENT_LOOKBACK` sessions before `first`.
+    first, last
+        Dates that bound the sessions wanted. Nothing that became known after `last` is looked at.
+
+    Returns
+    -------
+    Cleaned
+        Rows of the sessions in `[first, last]`.
+
+    Raises
+    ------
+    DataError
+        There are no prices in the span, or of too few symbols.
+    """
+    start, stop = np.datetime64(first, "D"), np.datetime64(last, "D")
+    bars = tables["prices"]
+    bars = bars[bars["date"] <= pd.Timestamp(last)]
+    symbols = bars["symbol"].nunique()
+    if symbols == 0:
+        raise DataError(f"prices: no row up to {stop}: choose a later date, or add earlier prices")
+    if symbols < MIN_SYMBOLS:
+        listed = ", ".join(sorted(bars["symbol"].unique()))
+        raise DataError(
+            f"prices: column 'symbol' holds {symbols} symbols ({listed}) up to {stop}: a cross-section needs at "
+            f"least {MIN_SYMBOLS}; add symbols"
+        )
+    days = calendar.sessions(bars["date"].min().date(), stop)
+    results = {"prices": prices.clean_prices(bars, days, start)}
+    dated = {
+        "fundamentals": ("filings", filings.clean_filings),
+        "earnings": ("earnings", events.clean_earnings),
+        "posts": ("posts", events.clean_posts),
+        "macro": ("macro", events.clean_macro),
+    }
+    for table, (name, rules) in dated.items():
+        if table in tables:
+            results[name] = rules(tables[table], start, stop)
+    if "securities" in tables:
+        results["securities"] = events.clean_securities(tables["securities"])
+    return Cleaned({name: table for name, (table, _) in results.items()}, join([found for _, found in results.values()]))

@@ -1,0 +1,150 @@
+"""Financial statements: zeros that mean nothing, other companies' figures, typing errors.
+
+A filing is judged against the same symbol's filings of the same source that were already known,
+as they stood then. What was wrong is dropped or made unknown; nothing is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sources.calendar import session_of_date
+from sources.cleaning.findings import Findings
+from sources.schemas import DATE, FUNDAMENTAL_VALUES
+
+PREVIOUS = 4
+"""Earlier filings that a filing is compared with: a year of quarters."""
+HISTORY_DAYS = 1100
+"""Calendar days within which an earlier filing counts: three annual ones and a late fourth."""
+LOOKBACK = 756
+"""Sessions that cover `HISTORY_DAYS`."""
+
+MIN_PREVIOUS = 2
+# A subsidiary or a namesake is another size altogether; mergers within a quarter stay below this.
+ENTITY_RATIO = 8.0
+# Seasonal and cyclical swings of quarterly revenue stay below; digits lost or added do not.
+REVENUE_RATIO = 5.0
+# Split-adjusted share counts move by issues and buybacks; more in one quarter is an error or a merger.
+SHARES_RATIO = 1.5
+
+ZERO_MEANS_MISSING: Mapping[str, tuple[str, ...]] = {
+    "stockpup": ("goodwill_intangibles", "long_term_debt", "preferred_equity", "noncontrolling_interest"),
+}
+"""Columns in which a source writes 0 for what the company did not report."""
+
+KEY = ["symbol", "source", "period_end", "fiscal_period", "amended"]
+COLUMNS = ("session", *KEY, "income_months", "cashflow_months", *FUNDAMENTAL_VALUES, "shares")
+
+
+def clean_filings(
+    frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Clean normalised fundamentals.
+
+    Parameters
+    ----------
+    frame
+        Normalised fundamentals.
+    first, last
+        Sessions whose filings are wanted; what became known before only serves as the past.
+
+    Returns
+    -------
+    DataFrame
+        The columns `COLUMNS`, by session and key. `shares` are outstanding shares on the split
+        basis of the prices, NaN where unknown; per-share items stay as reported.
+    DataFrame
+        Findings of the wanted rows.
+    """
+    frame = frame.assign(
+        session=session_of_date(frame["available_date"]).astype(DATE),
+        shares=(frame["shares_outstanding"] * frame["split_factor_2017"]).where(lambda shares: shares > 0),
+    )
+    # Known order: by availability within a symbol and source; ties in the order of the table.
+    frame = frame[frame["session"] <= last].sort_values(
+        ["symbol", "source", "available_date"], kind="stable", ignore_index=True
+    )
+    wanted = (frame["session"] >= first).to_numpy()
+    findings = Findings("fundamentals", frame["symbol"])
+
+    def words(row: int, column: str | None = None) -> str:
+        at = f"{frame['source'].iat[row]} {frame['fiscal_period'].iat[row]} {frame['period_end'].iat[row]:%Y-%m-%d}"
+        return at if column is None else f"{at} {column} {values[column][row]:.6g}"
+
+    def file(rule: str, action: str, hit: NDArray[np.bool_], column: str | None = None) -> None:
+        findings.add(rule, action, hit & wanted, lambda row: words(row, column))
+
+    values = {name: frame[name].to_numpy(np.float64).copy() for name in (*FUNDAMENTAL_VALUES, "shares")}
+    impossible = (frame["period_end"] > frame["available_date"]).to_numpy()
+    file("period_after_available", "row dropped", impossible)
+    repeated = (frame.duplicated([*KEY, "session"], keep="last")).to_numpy() & ~impossible
+    file("repeated_in_one_session", "last row kept", repeated)
+    for source, columns in ZERO_MEANS_MISSING.items():
+        for name in columns:
+            zero = (frame["source"] == source).to_numpy() & (values[name] == 0)
+            file(f"{name}_zero", "field unknown", zero, name)
+            values[name][zero] = np.nan
+
+    history = _History(frame)
+    foreign = _foreign(values, history, frame["income_months"].to_numpy(np.float64))
+    file("other_entity", "row dropped", foreign, "assets")
+    months = frame["income_months"].to_numpy(np.float64)
+    pace = np.where(months > 0, values["revenue"] / np.where(months > 0, months, 1), np.nan)
+    jumps = {"revenue": history.new_level(pace, REVENUE_RATIO), "shares": history.new_level(values["shares"], SHARES_RATIO)}
+    for name, hit in jumps.items():
+        file(f"{name}_jump", "field unknown", hit & ~foreign, name)
+        values[name][hit] = np.nan
+
+    keep = wanted & ~impossible & ~repeated & ~foreign
+    out = frame[["session", *KEY, "income_months", "cashflow_months"]].assign(**values)[list(COLUMNS)]
+    return out[keep].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
+
+
+class _History:
+    """The earlier filings of each filing's symbol and source, rows in known order."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        group = frame.groupby(["symbol", "source"], sort=False).ngroup().to_numpy()
+        day = frame["available_date"].to_numpy().astype("datetime64[D]").astype(np.int64)
+        self._earlier = np.arange(len(frame))[:, None] - np.arange(1, PREVIOUS + 1)
+        safe = np.maximum(self._earlier, 0)
+        recent = day[:, None] - day[safe] <= HISTORY_DAYS
+        self._held = (self._earlier >= 0) & (group[:, None] == group[safe]) & recent
+
+    def previous(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`(R, PREVIOUS)` values of the earlier filings, latest first; NaN where unknown."""
+        return np.where(self._held, values[np.maximum(self._earlier, 0)], np.nan)
+
+    def usual(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Median of the earlier filings; NaN with fewer than `MIN_PREVIOUS`."""
+        ordered = np.sort(self.previous(values), axis=1)
+        counts = np.isfinite(ordered).sum(axis=1)
+        row = np.arange(len(ordered))
+        low, high = np.maximum((counts - 1) // 2, 0), np.minimum(counts // 2, PREVIOUS - 1)
+        return np.where(counts >= MIN_PREVIOUS, (ordered[row, low] + ordered[row, high]) / 2, np.nan)
+
+    def new_level(self, values: NDArray[np.float64], ratio: float) -> NDArray[np.bool_]:
+        """First filing at another level: off the usual one, and off the one just before.
+
+        A typing error is caught and the return from it is not; a lasting change loses one filing.
+        """
+        return _apart(values, self.usual(values), ratio) & _apart(values, self.previous(values)[:, 0], ratio)
+
+
+def _foreign(values: Mapping[str, NDArray], history: _History, months: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Filings whose assets (revenue where those are unknown) are of another size than the usual."""
+    assets = values["assets"]
+    usual = history.usual(assets)
+    revenue = values["revenue"] / np.where(months > 0, months, np.nan)
+    by_revenue = _apart(revenue, history.usual(revenue), ENTITY_RATIO)
+    return np.where(np.isfinite(assets) & np.isfinite(usual), _apart(assets, usual, ENTITY_RATIO), by_revenue)
+
+
+def _apart(values: NDArray[np.float64], other: NDArray[np.float64], ratio: float) -> NDArray[np.bool_]:
+    """Whether two known values differ by more than a factor; only a positive level can be judged against."""
+    with np.errstate(invalid="ignore"):
+        return (other > 0) & ((values > other * ratio) | (values < other / ratio))
