@@ -1,0 +1,43 @@
+"""Returns, the market's return and market betas: what several families and the target share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.kernels import change, rolling_beta, rolling_sum, row_mean
+from features.memo import remembered
+from features.panel import Array, Panel
+
+
+@remembered
+def unbroken(panel: Panel, sessions: int) -> Array:
+    """1.0 where no unresolved jump of the price level lies in the last `sessions` sessions, else NaN."""
+    if "level_break" not in panel.fields:
+        return np.ones(panel.shape)
+    return np.where(rolling_sum(panel["level_break"], sessions, 1) > 0, np.nan, 1.0)
+
+
+@remembered
+def returns_over(panel: Panel, sessions: int) -> Array:
+    """`close[t] / close[t - sessions] - 1`, a fraction; NaN across a break of the price level."""
+    return change(panel["close"], sessions) * unbroken(panel, sessions)
+
+
+@remembered
+def market_return(panel: Panel) -> Array:
+    """`(T,)` equal-weight return of the names that were in the universe at the close before."""
+    held = np.zeros(panel.shape, dtype=bool)
+    held[1:] = panel.universe[:-1]
+    return row_mean(returns_over(panel, 1), held)
+
+
+@remembered
+def market_grid(panel: Panel) -> Array:
+    """The market's return as `(T, N)`, for kernels of two arrays."""
+    return np.repeat(market_return(panel)[:, None], panel.shape[1], axis=1)
+
+
+@remembered
+def market_beta(panel: Panel, sessions: int, min_count: int) -> Array:
+    """Slope of daily returns on the market's return over `sessions` returns; looks back one session more."""
+    return rolling_beta(market_grid(panel), returns_over(panel, 1), sessions, min_count)
