@@ -80,7 +80,12 @@ def bucket_mean(events: Events, values: NDArray, shape: Shape) -> Array:
     """Mean of the values per session and symbol, `(T, N)`; NaN where there is none."""
     values = _numbers(events, values)
     count = bucket_sum(events, np.where(np.isfinite(values), 1.0, np.nan), shape)
-    return np.divide(bucket_sum(events, values, shape), count, out=np.full(shape, np.nan), where=count > 0)
+    return ratio(bucket_sum(events, values, shape), count)
+
+
+def ratio(numerator: Array, denominator: Array) -> Array:
+    """Quotient where the denominator is positive, NaN elsewhere."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from features.asof import ratio
 from features.kernels.blocks import compiled
 from features.panel import Array, Events
 from features.timeline import SAME_QUARTER
@@ -16,11 +17,6 @@ SURPRISE_WINDOW = 560
 """Sessions in which the earlier surprises became known."""
 NEWS_WINDOW = 252
 """Sessions in which an earlier filing of the same quarter makes a later one no news."""
-
-
-def ratio(numerator: Array, denominator: Array) -> Array:
-    """Quotient where the denominator is positive, NaN elsewhere."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 def standardised_change(quarterly: Array, drift: bool = False) -> Array:

@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from core.params import Params
-from features.asof import age, carry, fill_forward
+from features.asof import age, carry, fill_forward, ratio
 from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
-from features.surprise import NEWS_WINDOW, SURPRISE_WINDOW, new_reports, ratio, scaled_surprises, standardised_change
+from features.surprise import NEWS_WINDOW, SURPRISE_WINDOW, new_reports, scaled_surprises, standardised_change
 from features.trailing import Trailing, quarters, trailing
 
 CLOSE_AGE = 5
@@ -209,8 +209,8 @@ def asset_growth(panel: Panel) -> Array:
 def share_issuance(panel: Panel) -> Array:
     """Log change of the split-adjusted shares outstanding over a year."""
     figures = _figures(panel)
-    ratio = ratio(figures.now["shares"], figures.year_ago["shares"])
-    return _dense(panel, np.log(np.where(ratio > 0, ratio, np.nan)))
+    grown = ratio(figures.now["shares"], figures.year_ago["shares"])
+    return _dense(panel, np.log(np.where(grown > 0, grown, np.nan)))
 
 
 # --- surprise ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.params import Params
-from features.asof import age, bucket_count, bucket_sum
+from features.asof import age, bucket_count, bucket_sum, ratio
 from features.kernels.blocks import compiled
 from features.kernels.rolling import rolling_median, rolling_sum
 from features.memo import remembered
@@ -62,13 +62,8 @@ def _tone(panel: Panel, power: int) -> Array:
     return bucket_sum(posts, np.asarray(posts.values["sentiment"], dtype=np.float64) ** power, panel.shape)
 
 
-def _quotient(numerator: Array, denominator: Array) -> Array:
-    """NaN where there is nothing to divide by."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-
-
 def _mean_tone(panel: Panel, window: int) -> Array:
-    return _quotient(rolling_sum(_tone(panel, 1), window), rolling_sum(_tone(panel, 0), window))
+    return ratio(rolling_sum(_tone(panel, 1), window), rolling_sum(_tone(panel, 0), window))
 
 
 # --- attention -----------------------------------------------------------------------------------------------
@@ -151,8 +146,8 @@ def sentiment_change(panel: Panel) -> Array:
 def sentiment_dispersion(panel: Panel) -> Array:
     """Standard deviation of the tone of a month's posts."""
     count, total, squares = (rolling_sum(_tone(panel, power), MONTH) for power in (0, 1, 2))
-    spread = np.maximum(squares - _quotient(total**2, count), 0.0)
-    return np.sqrt(_quotient(spread, count - 1.0))
+    spread = np.maximum(squares - ratio(total**2, count), 0.0)
+    return np.sqrt(ratio(spread, count - 1.0))
 
 
 @text.feature(
@@ -170,7 +165,7 @@ def sentiment_weighted(panel: Panel) -> Array:
     weight = np.log1p(np.maximum(np.asarray(posts.values["followers"], dtype=np.float64), 0.0))
     weight[np.isnan(tone)] = np.nan
     weighed = bucket_sum(posts, weight * tone, panel.shape)
-    return _quotient(rolling_sum(weighed, WEEK), rolling_sum(bucket_sum(posts, weight, panel.shape), WEEK))
+    return ratio(rolling_sum(weighed, WEEK), rolling_sum(bucket_sum(posts, weight, panel.shape), WEEK))
 
 
 def agreement_index(positive: Array, negative: Array) -> Array:
@@ -178,7 +173,7 @@ def agreement_index(positive: Array, negative: Array) -> Array:
 
     1 where all are of one mind, 0 where they are split in halves, NaN where nobody takes a side.
     """
-    balance = _quotient(positive - negative, positive + negative)
+    balance = ratio(positive - negative, positive + negative)
     return 1.0 - np.sqrt(1.0 - balance**2)
 
 
@@ -241,7 +236,7 @@ def distinct_users(posts: Events, window: int, shape: tuple[int, int]) -> Array:
 def user_breadth(panel: Panel) -> Array:
     """Different users over posts of a week: low where a few write much."""
     users = distinct_users(panel.events["posts"], WEEK, panel.shape)
-    return _quotient(users, rolling_sum(_count(panel), WEEK))
+    return ratio(users, rolling_sum(_count(panel), WEEK))
 
 
 @text.feature(
@@ -256,4 +251,4 @@ def novelty(panel: Panel) -> Array:
     """Share of a week's posts that do not repeat an earlier text."""
     posts = panel.events["posts"]
     fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
-    return _quotient(rolling_sum(bucket_count(fresh, panel.shape), WEEK), rolling_sum(_count(panel), WEEK))
+    return ratio(rolling_sum(bucket_count(fresh, panel.shape), WEEK), rolling_sum(_count(panel), WEEK))
