@@ -115,14 +115,14 @@ def test_walk_equals_a_slow_oracle():
 
 
 def test_walk_refuses_bad_input():
-    with pytest.raises(ConfigError, match="level 1.5"):
+    with pytest.raises(ConfigError, match=r"level 1\.5"):
         conformal_walk([0.1], [0.1], [1.0], [0], horizon=5, level=1.5)
     with pytest.raises(DataError, match="ordered by session"):
         conformal_walk([0.1, 0.1], [0.1, 0.1], [1.0, 1.0], [1, 0], horizon=5)
 
 
 def test_calibrator_survives_json_and_matches_the_full_sample():
-    pred, outcome, scale, session = _market()
+    pred, outcome, scale, _ = _market()
     group = (np.arange(len(pred)) % 3) - 1
     calibrator = Calibrator.fit(outcome - pred, scale, group)
     assert sorted(calibrator.samples) == [0, 1]

@@ -1,4 +1,5 @@
 import datetime as dt
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_tuning_ends_before_the_first_test_block(rule, horizon):
     for fold in folds:
         assert fold.known[1] + horizon + 1 <= fold.test[0]
         assert fold.test[1] + horizon + 1 <= rule.train_sessions
-    assert all(a.test[1] + 1 == b.test[0] for a, b in zip(folds[:-1], folds[1:], strict=True))
+    assert all(a.test[1] + 1 == b.test[0] for a, b in pairwise(folds))
 
 
 def test_known_rows_of_a_block():

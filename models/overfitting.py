@@ -1,0 +1,171 @@
+"""Is the result luck? Sharpe ratios judged against the number of trials behind them.
+
+All Sharpe ratios here are per period (daily returns give daily ratios), never annualised, and
+kurtosis is plain (3 for a normal).
+
+References
+----------
+Bailey, D. H. and López de Prado, M. (2012). The Sharpe ratio efficient frontier. Journal of Risk 15(2).
+Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio. Journal of Portfolio Management 40(5).
+Bailey, D. H., Borwein, J., López de Prado, M. and Zhu, Q. J. (2017). The probability of backtest
+overfitting. Journal of Computational Finance 20(4).
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
+from scipy.stats import kurtosis, rankdata, skew
+
+from core.errors import ConfigError, DataError
+from models.scoring import newey_west_variance
+
+Array = NDArray[np.float64]
+
+
+def sharpe(returns: ArrayLike, lags: int = 0) -> float:
+    """Mean over standard deviation per period; NaN entries are left out.
+
+    Parameters
+    ----------
+    lags
+        Newey-West lags of the variance: 0 for plain daily returns (ddof 1), at least h - 1 for a
+        series of overlapping h-day returns, whose plain ratio is too large by about sqrt(h).
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan")
+    variance = newey_west_variance(values, lags) * len(values) / (len(values) - 1)
+    return float(values.mean() / np.sqrt(variance)) if variance > 1e-30 else float("nan")
+
+
+def moments(returns: ArrayLike) -> tuple[float, float, float, int]:
+    """Sharpe ratio, skewness, plain kurtosis and number of periods of a return series."""
+    values = np.asarray(returns, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    ratio = sharpe(values)
+    if not np.isfinite(ratio):
+        return ratio, float("nan"), float("nan"), len(values)
+    return ratio, float(skew(values)), float(kurtosis(values, fisher=False)), len(values)
+
+
+def _variance_factor(ratio: float, skewness: float, kurt: float) -> float:
+    return 1.0 - skewness * ratio + (kurt - 1.0) / 4.0 * ratio**2
+
+
+def psr(ratio: float, periods: int, skewness: float = 0.0, kurt: float = 3.0, benchmark: float = 0.0) -> float:
+    """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012)."""
+    factor = _variance_factor(ratio, skewness, kurt)
+    if periods < 2 or not factor > 0:
+        return float("nan")
+    return float(ndtr((ratio - benchmark) * np.sqrt((periods - 1) / factor)))
+
+
+def min_trl(
+    ratio: float, benchmark: float = 0.0, skewness: float = 0.0, kurt: float = 3.0, confidence: float = 0.95
+) -> float:
+    """Shortest track record, in periods, that shows `ratio` > `benchmark`; infinite where it does not exceed it."""
+    if np.isnan(ratio):
+        return float("nan")
+    if ratio <= benchmark:
+        return float("inf")
+    return float(1.0 + _variance_factor(ratio, skewness, kurt) * (ndtri(confidence) / (ratio - benchmark)) ** 2)
+
+
+def expected_max_sharpe(trials: float) -> float:
+    """Expected maximum of `trials` independent standard normals, Z(N); 0 for a single trial."""
+    if not trials > 1:
+        return 0.0
+    euler = float(np.euler_gamma)
+    return max(0.0, float((1 - euler) * ndtri(1 - 1 / trials) + euler * ndtri(1 - 1 / (trials * np.e))))
+
+
+def dsr(
+    ratio: float, periods: int, trials: float, trial_variance: float, skewness: float = 0.0, kurt: float = 3.0
+) -> float:
+    """Deflated Sharpe ratio: PSR against the best of `trials` skill-less trials (2014).
+
+    Parameters
+    ----------
+    trial_variance
+        Variance of the trials' Sharpe ratios, per period.
+    """
+    return psr(ratio, periods, skewness, kurt, np.sqrt(trial_variance) * expected_max_sharpe(trials))
+
+
+def min_btl(trials: float, annual_ratio: float = 1.0) -> float:
+    """Years of backtest below which the best of `trials` skill-less trials is expected to reach `annual_ratio`."""
+    return (expected_max_sharpe(trials) / annual_ratio) ** 2
+
+
+def effective_trials(returns: ArrayLike) -> float:
+    """Number of independent trials: exp of the entropy of the correlation matrix's eigenvalues.
+
+    Parameters
+    ----------
+    returns
+        `(T, N)` returns per trial; constant columns count for nothing.
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    values = values[:, values.std(axis=0) > 0]
+    if values.shape[1] < 2:
+        return float(values.shape[1])
+    return effective_rank(np.corrcoef(values, rowvar=False))
+
+
+def effective_rank(correlation: ArrayLike) -> float:
+    """Exp of the entropy of a correlation matrix's normalised eigenvalues."""
+    shares = np.linalg.eigvalsh(np.asarray(correlation, dtype=np.float64))
+    shares = shares[shares > 1e-12] / shares[shares > 1e-12].sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def pbo_cscv(returns: ArrayLike, blocks: int = 16) -> float:
+    """Probability of backtest overfitting by combinatorially symmetric cross-validation (2017).
+
+    The share of splits of the blocks into two halves in which the trial with the best in-sample
+    Sharpe ratio does not rank above the middle out of sample. A single value is very noisy: pure
+    noise gives .47 with a standard deviation of about .2.
+
+    Parameters
+    ----------
+    returns
+        `(T, N)` returns per trial, no NaN; the first T mod `blocks` rows are left out.
+
+    Raises
+    ------
+    ConfigError
+        `blocks` is odd or below 2.
+    DataError
+        There are fewer than two trials, too few rows, or NaN.
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    if blocks < 2 or blocks % 2:
+        raise ConfigError(f"pbo: {blocks} blocks: choose an even number of at least 2")
+    if values.ndim != 2 or values.shape[1] < 2 or len(values) < 2 * blocks or not np.isfinite(values).all():
+        raise DataError(
+            f"pbo: returns of shape {values.shape} cannot be split into {blocks} blocks: give at least 2 trials and "
+            f"{2 * blocks} rows without NaN"
+        )
+    values = values[len(values) % blocks :]
+    parts = values.reshape(blocks, -1, values.shape[1])
+    sums, squares = parts.sum(axis=1), (parts**2).sum(axis=1)
+    chosen = np.zeros((comb(blocks, blocks // 2), blocks))
+    for row, half in enumerate(combinations(range(blocks), blocks // 2)):
+        chosen[row, list(half)] = 1.0
+    inside = _ratio(chosen @ sums, chosen @ squares, len(values) // 2)
+    outside = _ratio((1 - chosen) @ sums, (1 - chosen) @ squares, len(values) // 2)
+    best = inside.argmax(axis=1)
+    rank = rankdata(outside, axis=1)[np.arange(len(best)), best] / (values.shape[1] + 1)
+    return float((np.log(rank / (1 - rank)) <= 0).mean())
+
+
+def _ratio(total: Array, squares: Array, count: int) -> Array:
+    """Sharpe ratios from sums and sums of squares; a trial that never moves ranks last."""
+    variance = (squares - total**2 / count) / (count - 1)
+    return np.where(variance > 1e-30, total / count / np.sqrt(np.maximum(variance, 1e-30)), -np.inf)
