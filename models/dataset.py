@@ -137,52 +137,57 @@ def assemble_dataset(
     """
     dates = np.asarray(dates, dtype="datetime64[D]")
     symbols = np.asarray(symbols, dtype=str)
-    session = np.ascontiguousarray(session, dtype=np.int32)
-    symbol = np.ascontiguousarray(symbol, dtype=np.int32)
-    X = np.ascontiguousarray(X, dtype=np.float32)
+    sessions: NDArray[np.int32] = np.ascontiguousarray(session, dtype=np.int32)
+    columns: NDArray[np.int32] = np.ascontiguousarray(symbol, dtype=np.int32)
+    matrix: Rows = np.ascontiguousarray(X, dtype=np.float32)
     outcomes = {
         name: np.ascontiguousarray(values, dtype=np.float32)
         for name, values in (("label", label), ("forward", forward), ("raw", raw))
     }
-    rows = len(session)
-    shapes = {"symbol": symbol.shape, **{name: values.shape for name, values in outcomes.items()}}
+    rows = len(sessions)
+    shapes = {"symbol": columns.shape, **{name: values.shape for name, values in outcomes.items()}}
     for name, shape in shapes.items():
         if shape != (rows,):
             raise DataError(f"dataset: {name} has shape {shape}, expected ({rows},): rebuild the dataset stage")
-    if X.shape != (rows, len(features)):
-        raise DataError(f"dataset: X has shape {X.shape}, expected ({rows}, {len(features)}): rebuild the dataset stage")
+    if matrix.shape != (rows, len(features)):
+        expected = (rows, len(features))
+        raise DataError(f"dataset: X has shape {matrix.shape}, expected {expected}: rebuild the dataset stage")
     if len(sector) != len(symbols):
         raise DataError(f"dataset: {len(sector)} sector codes for {len(symbols)} symbols: give one a symbol")
     if len(set(features)) != len(features):
         raise DataError("dataset: a feature name is repeated: rename one of the two")
-    for name, axis in (("dates", dates), ("symbols", symbols)):
-        if len(axis) > 1 and not (axis[1:] > axis[:-1]).all():
+    for name, ascending in (("dates", _ascending(dates)), ("symbols", _ascending(symbols))):
+        if not ascending:
             raise DataError(f"dataset: {name} are not strictly ascending: sort them and drop repeats")
-    for name, index, size in (("session", session, len(dates)), ("symbol", symbol, len(symbols))):
-        if rows and not (0 <= index.min() and index.max() < size):
+    for name, index, size in (("session", sessions, len(dates)), ("symbol", columns, len(symbols))):
+        if rows and (index.min() < 0 or index.max() >= size):
             raise DataError(f"dataset: {name} index outside 0..{size - 1}: rebuild the dataset stage")
-    key = session.astype(np.int64) * max(len(symbols), 1) + symbol
+    key = sessions.astype(np.int64) * max(len(symbols), 1) + columns
     broken = np.flatnonzero(key[1:] <= key[:-1])
     if broken.size:
         at = int(broken[0]) + 1
         raise DataError(
-            f"dataset: row {at} ({dates[session[at]]}, {symbols[symbol[at]]}) is out of order or repeated: "
+            f"dataset: row {at} ({dates[sessions[at]]}, {symbols[columns[at]]}) is out of order or repeated: "
             "sort by date and symbol and drop repeats"
         )
     for name, values in outcomes.items():
         _refuse_infinite(name, values)
-    for column, name in enumerate(features):
-        _refuse_infinite(name, X[:, column])
+    for place, name in enumerate(features):
+        _refuse_infinite(name, matrix[:, place])
     return Dataset(
         dates=dates,
         symbols=symbols,
         features=tuple(features),
-        session=session,
-        symbol=symbol,
-        X=X,
+        session=sessions,
+        symbol=columns,
+        X=matrix,
         sector=np.asarray(sector, dtype=np.int64),
         **outcomes,
     )
+
+
+def _ascending(axis: NDArray) -> bool:
+    return len(axis) < 2 or bool((axis[1:] > axis[:-1]).all())
 
 
 def _refuse_infinite(name: str, values: NDArray[np.floating]) -> None:

@@ -44,7 +44,7 @@ def rank_fractions(X: NDArray[np.floating], session: NDArray[np.int32]) -> Matri
 
 
 @numba.njit(parallel=True, cache=True)
-def _rank_fractions(X, bounds, out):  # type: ignore[no-untyped-def]
+def _rank_fractions(X: NDArray[np.floating], bounds: NDArray[np.int64], out: Matrix) -> None:
     columns = X.shape[1]
     for block in numba.prange(len(bounds) - 1):
         first, last = bounds[block], bounds[block + 1]
@@ -121,7 +121,7 @@ def zscores(values: NDArray[np.floating], session: NDArray[np.int32]) -> NDArray
 
 
 @numba.njit(cache=True)
-def _zscores(values, bounds, out):  # type: ignore[no-untyped-def]
+def _zscores(values: NDArray[np.float64], bounds: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     for block in range(len(bounds) - 1):
         first, last = bounds[block], bounds[block + 1]
         count, total = 0, 0.0

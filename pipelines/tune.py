@@ -21,6 +21,7 @@ def main(settings: Settings, layer: str) -> None:
         seed=settings.seed,
         folder=JOURNALS,
         data_digest=digest_samples(DATASET, FEATURES),
+        horizon=samples.horizon,
     )
     with atomic_directory(TUNE / layer) as folder:
         write_json(folder / "best.json", {"params": result.best_params, "value": result.best_value})

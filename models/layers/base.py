@@ -17,6 +17,8 @@ from core.params import Params
 from core.registry import Registry
 from models.dataset import Dataset
 
+NOTHING_KNOWN = "no training row has a known outcome: lengthen the history or shift the folds"
+
 
 @dataclass(frozen=True)
 class Range:
@@ -66,7 +68,9 @@ class Layer(Protocol):
     lookback: int
 
     @property
-    def wants_validation(self) -> bool: ...
+    def wants_validation(self) -> bool:
+        """Whether `fit` uses a purged validation span."""
+        ...
 
     def __init__(self, params: Any) -> None: ...
 

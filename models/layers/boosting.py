@@ -21,7 +21,7 @@ from core.files import read_json, write_json, write_text
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import uniform_ranks
-from models.layers.base import LAYERS, Range, Space
+from models.layers.base import LAYERS, NOTHING_KNOWN, Range, Space
 
 if TYPE_CHECKING:
     import lightgbm
@@ -104,7 +104,8 @@ class BoostingLayer:
             "feature_pre_filter": False,
         }
         learn = self._table(train.every(params.every), settings)
-        watch, callbacks = [], []
+        watch: list[lightgbm.Dataset] = []
+        callbacks: list[Any] = []
         if params.early_stopping and valid is not None:
             watch = [self._table(valid, settings, learn)]
             callbacks = [lightgbm.early_stopping(params.early_stopping, verbose=False)]
@@ -122,7 +123,7 @@ class BoostingLayer:
 
         known = data.known
         if not known.any():
-            raise DataError("boosting layer: no training row has a known outcome: lengthen the history or shift the folds")
+            raise DataError(f"boosting layer: {NOTHING_KNOWN}")
         inputs, label = self._inputs(data), data.label
         if not known.all():
             inputs, label = inputs[known], label[known]

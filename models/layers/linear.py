@@ -24,7 +24,7 @@ from core.files import read_json, write_json
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import gaussian_ranks, session_bounds
-from models.layers.base import LAYERS, Range, Space
+from models.layers.base import LAYERS, NOTHING_KNOWN, Range, Space
 
 _BLOCK_SESSIONS = 64
 
@@ -70,11 +70,11 @@ class LinearLayer:
             moment += inputs.T @ label
             count += len(label)
         if count == 0:
-            raise DataError("linear layer: no training row has a known outcome: lengthen the history or shift the folds")
+            raise DataError(f"linear layer: {NOTHING_KNOWN}")
         # a column without any value has no variance: the floor keeps its coefficient at zero
         penalty = max(self.params.alpha, 1e-9)
         self.features = train.features
-        self.coef = np.linalg.solve(gram / count + penalty * np.eye(width), moment / count)
+        self.coef = np.asarray(np.linalg.solve(gram / count + penalty * np.eye(width), moment / count), np.float64)
         return self
 
     def predict(self, data: Dataset) -> NDArray[np.float64]:
@@ -95,7 +95,8 @@ class LinearLayer:
     def save(self, folder: Path) -> None:
         """Write `linear.json`."""
         coef = dict(zip(self.features, self.coef.tolist(), strict=True))
-        write_json(folder / "linear.json", {"params": self.params.model_dump(), "features": self.features, "coef": coef})
+        stored = {"params": self.params.model_dump(), "features": self.features, "coef": coef}
+        write_json(folder / "linear.json", stored)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -108,7 +109,7 @@ class LinearLayer:
 
 
 @numba.njit(cache=True)
-def _products(inputs, coef):  # type: ignore[no-untyped-def]
+def _products(inputs: NDArray[np.float32], coef: NDArray[np.float64]) -> NDArray[np.float64]:
     """Row by row in one fixed order: a library product's bits depend on how many rows it is given."""
     out = np.zeros(len(inputs))
     for row in range(len(inputs)):

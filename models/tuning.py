@@ -1,0 +1,314 @@
+"""Search a layer's parameters on the inner folds, before the first test block (Optuna, TPE).
+
+A study survives being killed at any moment: a trial that did not finish is run again with the same
+parameters, because the sampler's seed follows from the number of finished trials, and what a study
+exports is a function of the data, the parameters, the rule and the seed alone.
+
+References
+----------
+Akiba et al. (2019), Optuna: a next-generation hyperparameter optimization framework.
+Bailey and López de Prado (2014), The deflated Sharpe ratio (why every trial's returns are kept).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, Field
+
+from core.errors import ConfigError, StorageError
+from core.files import canonical_json, digest_bytes, disk_errors
+from core.params import Params
+from models.dataset import Dataset
+from models.folds import Fold
+from models.layers.base import LAYERS, Choice, Space
+from models.scoring import decile_spread, rank_ic
+from models.training import Progress, fit_predict
+
+if TYPE_CHECKING:
+    import optuna
+
+_STARTUP_TRIALS = 5
+_SEED_STRIDE = 1_000_003
+
+
+class TuningRule(Params):
+    """How long to search, and where the trials are kept."""
+
+    trials: int = Field(default=8, ge=1, le=10_000, description="trials that finish; the first is params.yaml's own")
+    cost_bps: float = Field(default=10.0, ge=0, description="one-way cost in the trials' recorded returns")
+    storage: str | None = Field(default=None, description="Optuna storage URL shared by workers; null: a local journal")
+
+
+@dataclass(frozen=True, eq=False)
+class TuningResult:
+    """A finished study.
+
+    Attributes
+    ----------
+    best_params
+        Complete parameters of the best trial, as plain values.
+    best_value
+        Its mean daily rank IC over the inner folds.
+    trials
+        One row a finished trial: `trial`, `value`, `fold_<i>` (rank IC), then the parameters searched.
+    returns
+        `date` and one column `trial_<n>` each: the net daily decile spread of every trial.
+    """
+
+    best_params: dict[str, Any]
+    best_value: float
+    trials: pd.DataFrame
+    returns: pd.DataFrame
+
+
+def tune(
+    name: str,
+    params: BaseModel,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    rule: TuningRule,
+    *,
+    seed: int,
+    folder: Path,
+    data_digest: str,
+    horizon: int,
+    progress: Progress | None = None,
+) -> TuningResult:
+    """Run a layer's study up to `rule.trials` finished trials.
+
+    Parameters
+    ----------
+    params
+        The layer's own parameters: the first trial, and what the search does not vary.
+    folds
+        Inner purged folds, all before the first test block.
+    folder
+        Where the journal lies; not an output of the stage, for it holds times.
+    data_digest
+        Digest of the dataset: another one starts another study.
+    horizon
+        Sessions a position is held.
+
+    Raises
+    ------
+    ConfigError
+        A parameter's own value lies outside what the search may vary.
+    StorageError
+        Another process runs the same study, or the shared storage does not answer.
+    """
+    # a single trial searches nothing, so it may stand anywhere
+    space: Space = LAYERS[name].space if rule.trials > 1 else {}
+    _require_inside(name, params, space)
+    identity = study_identity(name, params, space, folds, rule, seed, data_digest, horizon)
+    with _open_study(f"{name}-{identity[:20]}", name, rule, folder) as study:
+        while (done := len(_finished(study))) < rule.trials:
+            if progress:
+                progress(done, rule.trials, f"{name}: trial {done}")
+            _run_trial(study, done, name, params, space, dataset, folds, rule, seed, horizon)
+        finished = _finished(study)
+    if progress:
+        progress(len(finished), rule.trials, f"{name}: done")
+    return _export(finished, params, space, dataset)
+
+
+def study_identity(
+    name: str,
+    params: BaseModel,
+    space: Space,
+    folds: Sequence[Fold],
+    rule: TuningRule,
+    seed: int,
+    data_digest: str,
+    horizon: int,
+) -> str:
+    """Digest of all that decides a trial's outcome; the number of trials does not, so a study can grow."""
+    parts = {
+        "layer": name,
+        "params": params.model_dump(mode="json"),
+        "space": {key: asdict(searched) for key, searched in space.items()},
+        "folds": [asdict(fold) for fold in folds],
+        "rule": rule.model_dump(mode="json", exclude={"trials", "storage"}),
+        "seed": seed,
+        "data": data_digest,
+        "horizon": horizon,
+    }
+    return digest_bytes(canonical_json(parts).encode())
+
+
+def _require_inside(name: str, params: BaseModel, space: Space) -> None:
+    for key, searched in space.items():
+        own = getattr(params, key)
+        if isinstance(searched, Choice):
+            inside, allowed = own in searched.options, f"one of {', '.join(map(str, searched.options))}"
+        else:
+            inside, allowed = searched.low <= own <= searched.high, f"{searched.low:g} to {searched.high:g}"
+        if not inside:
+            raise ConfigError(
+                f"layers.{name}.{key} = {own!r} lies outside what is searched ({allowed}): "
+                "choose a value inside, or keep it without a search by tuning.trials = 1"
+            )
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Values of one trial for every parameter that is searched."""
+    values: dict[str, Any] = {}
+    for key in sorted(space):
+        searched = space[key]
+        if isinstance(searched, Choice):
+            values[key] = trial.suggest_categorical(key, searched.options)
+        elif searched.whole:
+            values[key] = trial.suggest_int(key, int(searched.low), int(searched.high), log=searched.log)
+        else:
+            values[key] = trial.suggest_float(key, searched.low, searched.high, log=searched.log)
+    return values
+
+
+def _run_trial(
+    study: optuna.Study,
+    done: int,
+    name: str,
+    params: BaseModel,
+    space: Space,
+    dataset: Dataset,
+    folds: Sequence[Fold],
+    rule: TuningRule,
+    seed: int,
+    horizon: int,
+) -> None:
+    import optuna
+
+    # workers that share a study must not draw the same trial; one alone must draw a lost trial again
+    drawn = done if rule.storage is None else len(study.get_trials(deepcopy=False))
+    sampler_seed = (seed * _SEED_STRIDE + drawn) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=_STARTUP_TRIALS)
+    if not done:
+        study.enqueue_trial({key: getattr(params, key) for key in space}, skip_if_exists=rule.storage is not None)
+    trial = study.ask()
+    values = {**params.model_dump(), **suggest(trial, space)}
+    scores, spreads = [], []
+    for fold in folds:
+        rows, predictions = fit_predict(name, values, dataset, fold, seed)
+        block = dataset.take(rows)
+        daily = rank_ic(predictions, block.forward, block.session)
+        # a constant prediction ranks nothing: no day has an IC, and the trial's worth is none
+        scores.append(float(daily.mean()) if len(daily) else 0.0)
+        spreads.append(
+            decile_spread(
+                predictions, block.raw, block.session, horizon=horizon, cost_bps=rule.cost_bps, symbol=block.symbol
+            )
+        )
+    spread = pd.concat(spreads)
+    evidence = {"folds": scores, "sessions": spread.index.tolist(), "returns": spread.tolist()}
+    # one write holds the evidence, and the value comes after it: a finished trial is always complete
+    trial.set_user_attr("evidence", evidence)
+    study.tell(trial, float(np.mean(scores)))
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """Trials with a value, in the order in which they came to it."""
+    import optuna
+
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return sorted(trials, key=lambda trial: (trial.datetime_complete, trial.number))
+
+
+def _export(
+    finished: Sequence[optuna.trial.FrozenTrial], params: BaseModel, space: Space, dataset: Dataset
+) -> TuningResult:
+    rows, columns = [], {}
+    for number, trial in enumerate(finished):
+        evidence = trial.user_attrs["evidence"]
+        scores = {f"fold_{fold}": score for fold, score in enumerate(evidence["folds"])}
+        searched = {key: trial.params[key] for key in sorted(space)}
+        rows.append({"trial": number, "value": trial.value, **scores, **searched})
+        sessions, values = evidence["sessions"], evidence["returns"]
+        columns[f"trial_{number:03d}"] = pd.Series(values, pd.Index(sessions, dtype=int), dtype=float)
+    trials = pd.DataFrame(rows)
+    returns = pd.DataFrame(columns).sort_index()
+    returns.insert(0, "date", dataset.dates[returns.index.to_numpy(dtype=int)])
+    best = int(trials["value"].to_numpy().argmax())
+    return TuningResult(
+        best_params={**params.model_dump(), **{key: finished[best].params[key] for key in sorted(space)}},
+        best_value=float(trials["value"].iloc[best]),
+        trials=trials,
+        returns=returns.reset_index(drop=True),
+    )
+
+
+@contextlib.contextmanager
+def _open_study(study: str, layer: str, rule: TuningRule, folder: Path) -> Iterator[optuna.Study]:
+    """The study, in the shared storage or in the layer's journal, cleared of what a dead process left."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if rule.storage is not None:
+        shared = _shared_storage(rule.storage)
+        opened = optuna.create_study(storage=shared, study_name=study, direction="maximize", load_if_exists=True)
+        yield opened
+        return
+    journal = folder / f"{layer}.journal"
+    with _sole_owner(journal):
+        _mend(journal)
+        backend = JournalFileBackend(str(journal))
+        storage = optuna.storages.JournalStorage(backend)
+        opened = optuna.create_study(storage=storage, study_name=study, direction="maximize", load_if_exists=True)
+        for trial in opened.get_trials(deepcopy=False):
+            if not trial.state.is_finished():
+                storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
+        with disk_errors(journal):
+            yield opened
+
+
+def _shared_storage(url: str) -> optuna.storages.BaseStorage:
+    import optuna
+    import sqlalchemy.exc
+
+    try:
+        return optuna.storages.RDBStorage(url)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise StorageError(
+            f"tuning.storage does not answer ({reason}): check the URL and its driver, or set it to null"
+        ) from None
+
+
+@contextlib.contextmanager
+def _sole_owner(journal: Path) -> Iterator[None]:
+    """Hold the journal for this process; the operating system lets go of it when the process dies."""
+    import filelock
+
+    with disk_errors(journal):
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(journal.with_suffix(".owner"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise StorageError(
+                f"{journal} is in use by another process: wait for it, or set tuning.storage to share a study"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _mend(journal: Path) -> None:
+    """Drop a last line that a killed process did not finish, and the lock it left."""
+    with disk_errors(journal):
+        for left in journal.parent.glob(f"{journal.name}.lock*"):
+            left.unlink()
+        if not journal.exists():
+            return
+        content = journal.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with journal.open("r+b") as handle:
+                handle.truncate(whole)

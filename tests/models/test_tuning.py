@@ -1,0 +1,147 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from core.errors import ConfigError, StorageError
+from core.files import canonical_json, write_parquet
+from models.folds import FoldRule, tuning_folds
+from models.layers.linear import LinearParams
+from models.tuning import TuningRule, study_identity, tune
+
+RULE = FoldRule(train_sessions=150, test_sessions=40, holdout_sessions=40, embargo=1, tuning_splits=2)
+TRIALS = 8
+
+
+def run(make_dataset, folder, trials=TRIALS, **changes):
+    data = make_dataset()
+    given = {"seed": 5, "folder": folder, "data_digest": "d", "horizon": 2, **changes}
+    folds = tuning_folds(data.dates, RULE, 2)
+    return tune("linear", LinearParams(alpha=0.05), data, folds, TuningRule(trials=trials), **given)
+
+
+def same_bytes(one, two, folder):
+    assert canonical_json([one.best_params, one.best_value]) == canonical_json([two.best_params, two.best_value])
+    for part in ("trials", "returns"):
+        write_parquet(folder / "one.parquet", getattr(one, part))
+        write_parquet(folder / "two.parquet", getattr(two, part))
+        assert (folder / "one.parquet").read_bytes() == (folder / "two.parquet").read_bytes()
+
+
+def test_every_trial_is_kept(make_dataset, tmp_path):
+    calls = []
+    result = run(make_dataset, tmp_path, progress=lambda *call: calls.append(call))
+    assert result.trials["trial"].tolist() == list(range(TRIALS))
+    assert result.trials["alpha"].iloc[0] == 0.05
+    assert result.trials["alpha"].nunique() == TRIALS
+    assert list(result.returns) == ["date", *(f"trial_{n:03d}" for n in range(TRIALS))]
+    assert np.isfinite(result.returns.iloc[:, 1:].to_numpy()).all()
+    best = result.trials.loc[result.trials["value"].idxmax()]
+    assert (result.best_value, result.best_params) == (best["value"], {"alpha": best["alpha"]})
+    np.testing.assert_allclose(result.trials["value"], result.trials[["fold_0", "fold_1"]].mean(axis=1))
+    assert calls[-1][:2] == (TRIALS, TRIALS)
+
+
+def test_nothing_after_the_first_test_session_matters(make_dataset, tmp_path):
+    result = run(make_dataset, tmp_path / "a", trials=2)
+
+    def poisoned():
+        data = make_dataset()
+        later = data.session >= RULE.train_sessions
+        data.X[later] = 9.0
+        for outcome in (data.label, data.forward, data.raw):
+            outcome[data.session > RULE.train_sessions - 3] = -9.0
+        return data
+
+    same_bytes(result, run(poisoned, tmp_path / "b", trials=2), tmp_path)
+
+
+def test_a_study_grows_as_if_it_had_been_long_from_the_start(make_dataset, tmp_path):
+    run(make_dataset, tmp_path / "a", trials=3)
+    same_bytes(run(make_dataset, tmp_path / "a"), run(make_dataset, tmp_path / "b"), tmp_path)
+
+
+def test_a_finished_study_fits_nothing(make_dataset, tmp_path, monkeypatch):
+    first = run(make_dataset, tmp_path)
+    monkeypatch.setattr("models.tuning.fit_predict", lambda *args: pytest.fail("fitted again"))
+    same_bytes(first, run(make_dataset, tmp_path), tmp_path)
+
+
+KILLED = """
+import importlib.util, os, signal, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("helpers", sys.argv[1])
+helpers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(helpers)
+spec = importlib.util.spec_from_file_location("synthetic", sys.argv[2])
+synthetic = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(synthetic)
+import models.tuning as tuning
+fit, left = tuning.fit_predict, [int(sys.argv[4])]
+def dies(*args):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit(*args)
+tuning.fit_predict = dies
+helpers.run(synthetic.make_dataset, Path(sys.argv[3]))
+"""
+
+
+def test_killed_in_the_middle_ends_with_the_same_bytes(make_dataset, tmp_path, repository):
+    whole = run(make_dataset, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    here = repository / "tests" / "models"
+    # dies in the first trial (an enqueued one), then among the sampled ones
+    for fits in (1, 9):
+        command = [sys.executable, "-c", KILLED, str(here / "test_tuning.py"), str(here / "synthetic.py")]
+        env = {**os.environ, "PYTHONPATH": str(repository)}
+        done = subprocess.run([*command, str(folder), str(fits)], cwd=tmp_path, env=env, check=False)
+        assert done.returncode == -signal.SIGKILL
+        journal = folder / "linear.journal"
+        with journal.open("ab") as handle:
+            handle.write(b'{"op_code":6,"worker_id":"x","trial_id":0,"us')
+        (folder / "linear.journal.lock").symlink_to(journal)
+    same_bytes(whole, run(make_dataset, folder), tmp_path)
+
+
+def test_changed_inputs_start_another_study(make_dataset, tmp_path):
+    base = (LinearParams(), {}, (), TuningRule(), 1, "d", 5)
+    names = {study_identity("linear", *base)}
+    for place, other in ((0, LinearParams(alpha=0.5)), (3, TuningRule(cost_bps=1)), (4, 2), (5, "e"), (6, 10)):
+        names.add(study_identity("linear", *base[:place], other, *base[place + 1 :]))
+    assert len(names) == 6
+    longer = study_identity("linear", *base[:3], TuningRule(trials=99, storage="sqlite://"), *base[4:])
+    assert longer in names
+
+
+def test_two_processes_do_not_share_a_journal(make_dataset, tmp_path):
+    import filelock
+
+    with filelock.FileLock(tmp_path / "linear.owner"), pytest.raises(StorageError, match="in use by another process"):
+        run(make_dataset, tmp_path)
+
+
+def test_own_value_outside_the_search(make_dataset, tmp_path):
+    data = make_dataset()
+    folds = tuning_folds(data.dates, RULE, 2)
+    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "horizon": 2}
+    with pytest.raises(ConfigError, match=r"layers\.linear\.alpha = 0\.0 lies outside what is searched"):
+        tune("linear", LinearParams(alpha=0.0), data, folds, TuningRule(trials=2), **given)
+    alone = tune("linear", LinearParams(alpha=0.0), data, folds, TuningRule(trials=1), **given)
+    assert alone.best_params == {"alpha": 0.0}
+
+
+def test_shared_storage(make_dataset, tmp_path):
+    data = make_dataset()
+    folds = tuning_folds(data.dates, RULE, 2)
+    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "horizon": 2}
+    rule = TuningRule(trials=3, storage=f"sqlite:///{tmp_path}/studies.db")
+    result = tune("linear", LinearParams(alpha=0.05), data, folds, rule, **given)
+    assert len(result.trials) == 3
+    assert not (tmp_path / "linear.journal").exists()
+    with pytest.raises(StorageError, match=r"tuning\.storage does not answer"):
+        tune("linear", LinearParams(), data, folds, TuningRule(storage="sqlite:////nowhere/at/all.db"), **given)
