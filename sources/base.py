@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+from pydantic import BaseModel
 
-from core.params import Params, parse
+from core.params import parse
 from core.registry import Registry
 
 
@@ -40,7 +41,10 @@ class Source(Protocol):
 class Provider(Protocol):
     """What is registered: a class that makes a source."""
 
-    Params: type[Params]
+    @property
+    def Params(self) -> type[BaseModel]:
+        """Model of the provider's parameters."""
+        ...
 
     def __call__(self, path: Path | None, params: Any) -> Source:
         """Open the source."""

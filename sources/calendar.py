@@ -29,12 +29,14 @@ def _block(exchange: str, year: int) -> tuple[Dates, Dates]:
 
 def _schedule(exchange: str, first: np.datetime64, last: np.datetime64) -> tuple[Dates, Dates]:
     """Sessions and closing times that cover `[first, last]` and at least two weeks after it."""
-    start = first.astype("datetime64[Y]").astype(int) + 1970
-    stop = (last.astype("datetime64[D]") + 14).astype("datetime64[Y]").astype(int) + 1970
-    blocks = [
-        _block(exchange, year) for year in range(start - start % _BLOCK_YEARS, int(stop) + 1, _BLOCK_YEARS)
-    ]
+    start = _year(first)
+    stop = _year(last.astype("datetime64[D]") + np.timedelta64(14, "D"))
+    blocks = [_block(exchange, year) for year in range(start - start % _BLOCK_YEARS, stop + 1, _BLOCK_YEARS)]
     return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
+
+
+def _year(moment: np.datetime64) -> int:
+    return int(moment.astype("datetime64[Y]").astype(np.int64)) + 1970
 
 
 def sessions(
@@ -46,7 +48,7 @@ def sessions(
     -------
     `(T,)` datetime64[D]
     """
-    first, last = np.datetime64(start, "D"), np.datetime64(end, "D")
+    first, last = (pd.Timestamp(day).to_datetime64().astype("datetime64[D]") for day in (start, end))
     if last < first:
         return np.empty(0, "datetime64[D]")
     days, _ = _schedule(exchange, first, last)

@@ -19,8 +19,8 @@ from core.errors import ConfigError, DataError
 
 Kind = Literal["text", "number", "integer", "flag", "date", "time"]
 
-DATE = "datetime64[ms]"
-TIME = "datetime64[us, UTC]"
+DATE = np.dtype("datetime64[ms]")
+TIME = pd.DatetimeTZDtype("us", "UTC")
 
 FUNDAMENTAL_VALUES = (
     "revenue", "operating_income", "net_income", "eps_basic", "eps_diluted", "dividends_per_share",
@@ -255,8 +255,9 @@ def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> 
         if schema.unique and (conflict := out.duplicated(key, keep=False).to_numpy()).any():
             first = int(conflict.argmax())
             same = (out[key] == out[key].iloc[first]).all(axis=1)
-            differs = next(name for name in out if out.loc[same, name].nunique(dropna=False) > 1)
-            values = " and ".join(repr(value) for value in out.loc[same, differs].tolist()[:2])
+            repeats = out[same]
+            differs = next(str(name) for name in out if repeats[name].nunique(dropna=False) > 1)
+            values = " and ".join(repr(value) for value in repeats[differs].tolist()[:2])
             raise DataError(
                 f"{where}: {_row(out, table, first)} occurs twice with different values in column {differs!r} "
                 f"({values}): keep one row"

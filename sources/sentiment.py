@@ -30,8 +30,8 @@ _ALWAYS = datetime.date(1990, 1, 1)
 FINANCE: dict[str, Word] = {
     word: Word(score, since)
     for score, since, words in (
-        (2.4, _ALWAYS, "beat beats outperform outperforms outperformed outperforming upgrade upgrades upgraded bullish"),
-        (2.4, _ALWAYS, "rally rallies rallied soar soars soared surge surges surged skyrocket skyrockets breakout"),
+        (2.4, _ALWAYS, "beat beats outperform outperforms outperformed outperforming upgrade upgrades upgraded"),
+        (2.4, _ALWAYS, "bullish rally rallies rallied soar soars soared surge surges surged skyrocket breakout"),
         (1.6, _ALWAYS, "bull bulls buy buying buys bought longs upside undervalued oversold accumulate rebound"),
         (1.6, _ALWAYS, "rebounds rebounded uptrend buyback buybacks squeeze squeezing"),
         (1.2, _ALWAYS, "calls green higher highs raise raises raised exceed exceeds exceeded topped tops"),

@@ -87,4 +87,5 @@ def clean(tables: Mapping[str, pd.DataFrame], first: datetime.date, last: dateti
             results[name] = rules(tables[table], start, stop)
     if "securities" in tables:
         results["securities"] = events.clean_securities(tables["securities"])
-    return Cleaned({name: table for name, (table, _) in results.items()}, join([found for _, found in results.values()]))
+    cleaned = {name: table for name, (table, _) in results.items()}
+    return Cleaned(cleaned, join([found for _, found in results.values()]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from sources.calendar import session_of_date, session_of_time
+from sources.calendar import session_of_date, session_of_time, sessions
 from sources.cleaning.findings import Findings
 from sources.schemas import DATE
 from sources.sentiment import sentiment
@@ -54,13 +54,12 @@ def clean_posts(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     text = frame["text"].fillna("")
 
     def example(row: int) -> str:
-        return f"{frame['created_at'].iat[row]:%Y-%m-%d %H:%M:%S} {text.iat[row][:60]!r}"
+        return f"{frame['created_at'].iat[row]:%Y-%m-%d %H:%M:%S} {str(text.iat[row])[:60]!r}"
 
     blank = (text.str.strip() == "").to_numpy()
     findings.add("no_text", "row dropped", blank & wanted, example)
-    # Session numbers that are the same whatever the window that was read.
     days = frame["session"].to_numpy().astype("datetime64[D]")
-    number = np.searchsorted(_calendar(days), days)
+    number = np.searchsorted(sessions(days.min(), days.max()), days) if len(days) else np.empty(0, np.int64)
     body = text.str.replace(_RETWEET, "", regex=True)
     earlier = pd.Series(number).groupby([frame["symbol"], body], sort=False).shift(1).to_numpy(np.float64)
     repeat = (number - earlier < REPEAT_SESSIONS) & ~blank
@@ -71,12 +70,6 @@ def clean_posts(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     out = frame[columns].assign(is_repeat=repeat)[keep].reset_index(drop=True)
     out.insert(len(columns), "sentiment", sentiment(text[keep], out["created_at"]))
     return out.sort_values(["session", "symbol", "created_at"], kind="stable", ignore_index=True), findings.frame()
-
-
-def _calendar(days: np.ndarray) -> np.ndarray:
-    from sources.calendar import sessions
-
-    return sessions(days.min(), days.max()) if len(days) else days
 
 
 def clean_macro(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) -> tuple[pd.DataFrame, pd.DataFrame]:

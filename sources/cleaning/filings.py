@@ -10,17 +10,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sources.calendar import session_of_date
 from sources.cleaning.findings import Findings
+from sources.cleaning.past import Mask, Past, Values, median_of_known
 from sources.schemas import DATE, FUNDAMENTAL_VALUES
 
 PREVIOUS = 4
 """Earlier filings that a filing is compared with: a year of quarters."""
 HISTORY_DAYS = 1100
 """Calendar days within which an earlier filing counts: three annual ones and a late fourth."""
-LOOKBACK = 756
+LOOKBACK = 770
 """Sessions that cover `HISTORY_DAYS`."""
 
 MIN_PREVIOUS = 2
@@ -75,7 +75,7 @@ def clean_filings(
         at = f"{frame['source'].iat[row]} {frame['fiscal_period'].iat[row]} {frame['period_end'].iat[row]:%Y-%m-%d}"
         return at if column is None else f"{at} {column} {values[column][row]:.6g}"
 
-    def file(rule: str, action: str, hit: NDArray[np.bool_], column: str | None = None) -> None:
+    def file(rule: str, action: str, hit: Mask, column: str | None = None) -> None:
         findings.add(rule, action, hit & wanted, lambda row: words(row, column))
 
     values = {name: frame[name].to_numpy(np.float64).copy() for name in (*FUNDAMENTAL_VALUES, "shares")}
@@ -90,61 +90,52 @@ def clean_filings(
             values[name][zero] = np.nan
 
     history = _History(frame)
-    foreign = _foreign(values, history, frame["income_months"].to_numpy(np.float64))
-    file("other_entity", "row dropped", foreign, "assets")
     months = frame["income_months"].to_numpy(np.float64)
-    pace = np.where(months > 0, values["revenue"] / np.where(months > 0, months, 1), np.nan)
-    jumps = {"revenue": history.new_level(pace, REVENUE_RATIO), "shares": history.new_level(values["shares"], SHARES_RATIO)}
+    monthly = values["revenue"] / np.where(months > 0, months, np.nan)
+    foreign = _foreign(values["assets"], monthly, history) & ~impossible & ~repeated
+    file("other_entity", "row dropped", foreign, "assets")
+    jumps = {
+        "revenue": history.new_level(monthly, REVENUE_RATIO),
+        "shares": history.new_level(values["shares"], SHARES_RATIO),
+    }
+    keep = ~impossible & ~repeated & ~foreign
     for name, hit in jumps.items():
-        file(f"{name}_jump", "field unknown", hit & ~foreign, name)
+        file(f"{name}_jump", "field unknown", hit & keep, name)
         values[name][hit] = np.nan
 
-    keep = wanted & ~impossible & ~repeated & ~foreign
     out = frame[["session", *KEY, "income_months", "cashflow_months"]].assign(**values)[list(COLUMNS)]
-    return out[keep].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
+    return out[keep & wanted].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
 
 
 class _History:
     """The earlier filings of each filing's symbol and source, rows in known order."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        group = frame.groupby(["symbol", "source"], sort=False).ngroup().to_numpy()
+        group = np.asarray(frame.groupby(["symbol", "source"], sort=False).ngroup(), dtype=np.int64)
         day = frame["available_date"].to_numpy().astype("datetime64[D]").astype(np.int64)
-        self._earlier = np.arange(len(frame))[:, None] - np.arange(1, PREVIOUS + 1)
-        safe = np.maximum(self._earlier, 0)
-        recent = day[:, None] - day[safe] <= HISTORY_DAYS
-        self._held = (self._earlier >= 0) & (group[:, None] == group[safe]) & recent
+        self._rows = np.arange(len(frame))
+        self._past = Past(group, day, HISTORY_DAYS)
 
-    def previous(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`(R, PREVIOUS)` values of the earlier filings, latest first; NaN where unknown."""
-        return np.where(self._held, values[np.maximum(self._earlier, 0)], np.nan)
+    def usual(self, values: Values) -> Values:
+        """Median of the last earlier filings; NaN with fewer than `MIN_PREVIOUS`."""
+        return median_of_known(self._past.window(self._rows, values, PREVIOUS, HISTORY_DAYS), MIN_PREVIOUS)
 
-    def usual(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Median of the earlier filings; NaN with fewer than `MIN_PREVIOUS`."""
-        ordered = np.sort(self.previous(values), axis=1)
-        counts = np.isfinite(ordered).sum(axis=1)
-        row = np.arange(len(ordered))
-        low, high = np.maximum((counts - 1) // 2, 0), np.minimum(counts // 2, PREVIOUS - 1)
-        return np.where(counts >= MIN_PREVIOUS, (ordered[row, low] + ordered[row, high]) / 2, np.nan)
-
-    def new_level(self, values: NDArray[np.float64], ratio: float) -> NDArray[np.bool_]:
+    def new_level(self, values: Values, ratio: float) -> Mask:
         """First filing at another level: off the usual one, and off the one just before.
 
         A typing error is caught and the return from it is not; a lasting change loses one filing.
         """
-        return _apart(values, self.usual(values), ratio) & _apart(values, self.previous(values)[:, 0], ratio)
+        return _apart(values, self.usual(values), ratio) & _apart(values, self._past.shifted(values, 1), ratio)
 
 
-def _foreign(values: Mapping[str, NDArray], history: _History, months: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _foreign(assets: Values, revenue: Values, history: _History) -> Mask:
     """Filings whose assets (revenue where those are unknown) are of another size than the usual."""
-    assets = values["assets"]
     usual = history.usual(assets)
-    revenue = values["revenue"] / np.where(months > 0, months, np.nan)
     by_revenue = _apart(revenue, history.usual(revenue), ENTITY_RATIO)
     return np.where(np.isfinite(assets) & np.isfinite(usual), _apart(assets, usual, ENTITY_RATIO), by_revenue)
 
 
-def _apart(values: NDArray[np.float64], other: NDArray[np.float64], ratio: float) -> NDArray[np.bool_]:
+def _apart(values: Values, other: Values, ratio: float) -> Mask:
     """Whether two known values differ by more than a factor; only a positive level can be judged against."""
     with np.errstate(invalid="ignore"):
         return (other > 0) & ((values > other * ratio) | (values < other / ratio))
