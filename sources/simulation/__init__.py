@@ -1,0 +1,1 @@
+"""A simulated market with a known truth: pure maths on arrays, every draw fixed by the seed."""
