@@ -85,10 +85,11 @@ def rank_ic_by(
     pred: ArrayLike, outcome: ArrayLike, session: ArrayLike, group: ArrayLike, min_names: int = 5
 ) -> pd.DataFrame:
     """Daily rank IC inside each group of rows (sector, size class): sessions x sorted group labels."""
-    pred, outcome, session, group = (np.asarray(values) for values in (pred, outcome, session, group))
+    pred, outcome, session = (np.asarray(values) for values in (pred, outcome, session))
+    codes, labels = pd.factorize(np.asarray(group), sort=True)
     columns = {}
-    for label in np.unique(group):
-        rows = group == label
+    for code, label in enumerate(labels):
+        rows = codes == code
         columns[label] = rank_ic(pred[rows], outcome[rows], session[rows], min_names)
     return pd.DataFrame(columns).sort_index()
 

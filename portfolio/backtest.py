@@ -138,7 +138,7 @@ def backtest(
             f"backtest: no session has {rule.min_names} signals and a session after it to trade: lower "
             "backtest.min_names or widen the universe"
         )
-    returns, market = _returns(close, level_break)
+    returns, market = price_returns(close, level_break)
     adv, sigma = _liquidity(close, volume, returns, rule)
     tradable = np.isfinite(close) & (adv > 0) & np.isfinite(sigma)
     first = int(active[0]) + 1
@@ -208,8 +208,8 @@ def _annual_sharpe(returns: Array) -> float:
     return float(returns.mean() / spread * np.sqrt(SESSIONS_PER_YEAR)) if spread > 0 else float("nan")
 
 
-def _returns(close: Array, level_break: Array | None) -> tuple[Array, Array]:
-    """Returns on the last known price (0 without a price), and the equal-weight market's."""
+def price_returns(close: Array, level_break: Array | None = None) -> tuple[Array, Array]:
+    """`(T, N)` returns on the last known price (0 without a price), and the `(T,)` equal-weight market's."""
     filled = pd.DataFrame(close).ffill().to_numpy()
     returns = np.zeros(close.shape)
     with np.errstate(invalid="ignore"):

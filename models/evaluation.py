@@ -1,0 +1,267 @@
+"""The out-of-sample verdict on a stack: what the gates read and what the report shows.
+
+Nothing here is fitted. Test days whose outcomes reach into the final holdout are left out of the
+test figures, so that the two parts share no day; stability, calibration and the backtest look at
+every out-of-sample day.
+
+References
+----------
+Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio. Journal of Portfolio Management 40(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from core.errors import DataError
+from core.params import Params
+from models import overfitting
+from models.calibration import brier, ece, log_loss, reliability
+from models.scoring import MIN_NAMES, SESSIONS_PER_YEAR, decile_means, rank_ic, rank_ic_by, score
+from models.stability import UNKNOWN_REGIME, RegimeRule, market_regimes, stability
+
+_PREFIX = "signal_"
+_CALIBRATION_BINS = 20
+# A triangular autocorrelation needs Bartlett lags well beyond the overlap to be summed in full.
+_OVERLAPS_OF_LAGS = 4
+
+
+class EvaluationRule(Params):
+    """How the verdict is taken.
+
+    Attributes
+    ----------
+    cost_bps
+        One-way cost of the decile spreads, basis points.
+    min_names, min_names_group
+        Fewest names on a day for its rank IC to count: overall, and inside a sector.
+    coverage_sessions
+        Window of the worst realised coverage.
+    pbo_blocks
+        Block counts over which the probability of overfitting is averaged.
+    regimes
+        How the market's regimes are told apart.
+    """
+
+    cost_bps: float = Field(default=10.0, ge=0)
+    min_names: int = Field(default=MIN_NAMES, ge=3)
+    min_names_group: int = Field(default=5, ge=3)
+    coverage_sessions: int = Field(default=250, ge=20)
+    pbo_blocks: list[int] = Field(default=[8, 12, 16], min_length=1)
+    regimes: RegimeRule = RegimeRule()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures and tables of one evaluation.
+
+    Attributes
+    ----------
+    metrics
+        Nested by `test`, `holdout` (per `stack` and layer), `overfitting`, `backtest`, `calibration`
+        and `stability`; NaN where a figure cannot be told. Shares lie in [0, 1].
+    tables
+        `scores`, `daily_ic`, `by_year`, `by_sector`, `by_regime`, `equity`, `calibration`,
+        `coverage`, `deciles`, `trials`.
+    """
+
+    metrics: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+
+
+def evaluate(
+    signals: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    *,
+    trials: Mapping[str, pd.DataFrame],
+    equity: pd.DataFrame,
+    backtest: Mapping[str, Any],
+    market: pd.Series,
+    horizon: int,
+    level: float,
+    rule: EvaluationRule | None = None,
+) -> Evaluation:
+    """Judge the out-of-fold predictions of a stack and of its layers.
+
+    Parameters
+    ----------
+    signals
+        Out-of-sample rows: `date, symbol, holdout, signal, expected_return, interval_low,
+        interval_high, p_wrong` and one `signal_<layer>` a layer.
+    outcomes
+        `date, symbol, forward` (residual), `raw` (plain forward return), `sector`; one row a key.
+    trials
+        Per layer the daily returns of every trial ever run: `date` and one column a trial.
+    equity, backtest
+        Daily frame (`date`, `net`, ...) and summary of the stack's net backtest.
+    market
+        Equal-weight market return by date, from the start of the data.
+    horizon, level
+        Holding period in sessions; coverage that the intervals claim.
+
+    Raises
+    ------
+    DataError
+        A column is missing, a key repeats, or no row has an outcome.
+    """
+    rule = rule or EvaluationRule()
+    rows = _join(signals, outcomes)
+    dates, session = np.unique(rows["date"].to_numpy("datetime64[D]"), return_inverse=True)
+    columns = {"stack": "signal"} | {
+        name.removeprefix(_PREFIX): name for name in sorted(rows.columns) if name.startswith(_PREFIX)
+    }
+    holdout = rows["holdout"].to_numpy(dtype=bool)
+    first_holdout = session[holdout].min() if holdout.any() else len(dates)
+    parts = {"test": session + horizon + 1 <= first_holdout, "holdout": holdout}
+    metrics: dict[str, Any] = {
+        part: {name: _score(rows, column, session, mask, horizon, rule) for name, column in columns.items()}
+        for part, mask in parts.items()
+    }
+    daily = _daily_ic(rows, columns, session, dates, rule)
+    regimes = market_regimes(market, rule.regimes).reindex(daily["date"]).fillna(UNKNOWN_REGIME)
+    sector = rows["sector"].astype(object).where(rows["sector"].notna(), "unknown").astype(str)
+    inside = rank_ic_by(rows["signal"], rows["forward"], session, sector, rule.min_names_group)
+    daily_stack = daily["stack"].set_axis(daily["date"])
+    metrics["stability"], tables = stability(daily_stack, regimes.to_numpy(), inside, horizon)
+    metrics["calibration"], coverage = _calibration(rows, session, dates, level, rule)
+    metrics["overfitting"], tables["trials"] = _overfitting(trials, equity, horizon, rule)
+    in_holdout = equity["date"].to_numpy("datetime64[D]") >= dates[first_holdout] if holdout.any() else slice(0, 0)
+    held = overfitting.sharpe(equity["net"][in_holdout]) * np.sqrt(SESSIONS_PER_YEAR)
+    metrics["backtest"] = {**backtest, "holdout_net_sharpe": held}
+    forward, signal = rows["forward"].to_numpy(), rows["signal"].to_numpy()
+    means = decile_means(signal, forward, session, min_names=rule.min_names)
+    wrong = _wrong(rows)
+    tables |= {
+        "scores": pd.DataFrame(
+            [{"layer": name, "part": part, **metrics[part][name]} for name in columns for part in parts]
+        ),
+        "daily_ic": daily,
+        "equity": equity.reset_index(drop=True),
+        "calibration": reliability(rows["p_wrong"], wrong, _CALIBRATION_BINS),
+        "coverage": coverage,
+        "deciles": pd.DataFrame({"decile": np.arange(1, len(means) + 1), "forward": means}),
+    }
+    return Evaluation(metrics, tables)
+
+
+def _join(signals: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Signals with their outcomes, sorted by date and symbol."""
+    needed = {
+        "signals": (
+            signals,
+            ["date", "symbol", "holdout", "signal", "expected_return", "interval_low", "interval_high", "p_wrong"],
+        ),
+        "outcomes": (outcomes, ["date", "symbol", "forward", "raw", "sector"]),
+    }
+    for name, (frame, columns) in needed.items():
+        missing = [column for column in columns if column not in frame.columns]
+        if missing:
+            raise DataError(f"evaluation: {name} lack the column {missing[0]!r}: run the stage that writes them again")
+        if frame.duplicated(["date", "symbol"]).any():
+            repeated = frame[frame.duplicated(["date", "symbol"])].iloc[0]
+            raise DataError(f"evaluation: {name} hold {repeated['symbol']} on {repeated['date']:%Y-%m-%d} twice: keep one row")
+    rows = signals.merge(outcomes[needed["outcomes"][1]], on=["date", "symbol"], how="left")
+    if not rows["forward"].notna().any():
+        raise DataError("evaluation: no signal row has a known outcome: use data that reach past the first test block")
+    return rows.sort_values(["date", "symbol"], ignore_index=True)
+
+
+def _score(
+    rows: pd.DataFrame, column: str, session: NDArray[np.int64], mask: NDArray[np.bool_], horizon: int, rule: Any
+) -> dict[str, Any]:
+    part = rows[mask]
+    return score(
+        part[column],
+        part["forward"],
+        session[mask],
+        horizon=horizon,
+        raw=part["raw"],
+        symbol=pd.factorize(part["symbol"], sort=True)[0],
+        cost_bps=rule.cost_bps,
+        min_names=rule.min_names,
+    )
+
+
+def _daily_ic(
+    rows: pd.DataFrame, columns: Mapping[str, str], session: NDArray[np.int64], dates: NDArray, rule: EvaluationRule
+) -> pd.DataFrame:
+    series = {name: rank_ic(rows[c], rows["forward"], session, rule.min_names) for name, c in columns.items()}
+    frame = pd.DataFrame(series).sort_index()
+    held = rows.groupby(session)["holdout"].max()
+    frame.insert(0, "holdout", held.reindex(frame.index).to_numpy(dtype=bool))
+    frame.insert(0, "date", dates[frame.index.to_numpy(dtype=int)].astype("datetime64[ns]"))
+    return frame.reset_index(drop=True)
+
+
+def _wrong(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """1 where the outcome had not the sign of the expected return; NaN where either has none."""
+    expected, forward = rows["expected_return"].to_numpy(float), rows["forward"].to_numpy(float)
+    usable = np.isfinite(forward) & np.isfinite(expected) & (expected != 0)
+    return np.where(usable, expected * forward <= 0, np.nan)
+
+
+def _calibration(
+    rows: pd.DataFrame, session: NDArray[np.int64], dates: NDArray, level: float, rule: EvaluationRule
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    forward = rows["forward"].to_numpy()
+    judged = np.isfinite(forward) & rows["p_wrong"].notna().to_numpy()
+    inside = (forward >= rows["interval_low"].to_numpy()) & (forward <= rows["interval_high"].to_numpy())
+    daily = pd.Series(inside[judged].astype(float)).groupby(session[judged]).mean()
+    window = min(rule.coverage_sessions, max(len(daily), 1))
+    rolling = daily.rolling(window).mean()
+    wrong = _wrong(rows)
+    happened = wrong[np.isfinite(wrong) & judged]
+    base = float(happened.mean()) if len(happened) else float("nan")
+    figures = {
+        "level": level,
+        "coverage": float(inside[judged].mean()) if judged.any() else float("nan"),
+        "worst_250d_coverage": float(rolling.min()),
+        "brier": brier(rows["p_wrong"], wrong),
+        "brier_of_base_rate": base * (1 - base),
+        "log_loss": log_loss(rows["p_wrong"], wrong),
+        "ece": ece(rows["p_wrong"], wrong, _CALIBRATION_BINS),
+        "share_wrong": base,
+    }
+    when = dates[daily.index.to_numpy(dtype=int)].astype("datetime64[ns]")
+    return figures, pd.DataFrame({"date": when, "coverage": daily.to_numpy(), "rolling": rolling.to_numpy()})
+
+
+def _overfitting(
+    trials: Mapping[str, pd.DataFrame], equity: pd.DataFrame, horizon: int, rule: EvaluationRule
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The stack's net daily returns against the best of as many skill-less trials as were run."""
+    lags = _OVERLAPS_OF_LAGS * horizon
+    lines, columns = [], []
+    for layer in sorted(trials):
+        returns = trials[layer].set_index("date").sort_index()
+        for name in returns.columns:
+            lines.append({"layer": layer, "trial": str(name), "sharpe_daily": overfitting.sharpe(returns[name], lags)})
+            columns.append(returns[name].rename(f"{layer}/{name}"))
+    table = pd.DataFrame(lines, columns=["layer", "trial", "sharpe_daily"])
+    joined = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+    # A trial that failed has no returns: it counts as a trial, but cannot be compared.
+    common = joined.dropna(axis=1, how="all").dropna().to_numpy(dtype=np.float64)
+    blocks = [count for count in rule.pbo_blocks if common.shape[1] >= 2 and len(common) >= 2 * count]
+    known = table["sharpe_daily"].dropna()
+    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    ratio, skewness, kurt, periods = overfitting.moments(equity["net"])
+    figures = {
+        "trials": len(table),
+        "effective_trials": overfitting.effective_trials(common) if len(common) > 2 else float(common.shape[1]),
+        "trial_sharpe_variance": variance,
+        "expected_max_sharpe": float(np.sqrt(variance) * overfitting.expected_max_sharpe(len(table))),
+        "sharpe_daily": ratio,
+        "psr": overfitting.psr(ratio, periods, skewness, kurt),
+        "dsr": overfitting.dsr(ratio, periods, len(table), variance, skewness, kurt),
+        "pbo": float(np.mean([overfitting.pbo_cscv(common, count) for count in blocks])) if blocks else float("nan"),
+        "min_trl_days": overfitting.min_trl(ratio, 0.0, skewness, kurt),
+        "days": periods,
+    }
+    return figures, table

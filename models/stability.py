@@ -1,0 +1,108 @@
+"""Does the signal work everywhere, or in one year, one sector, one kind of market?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from core.params import Params
+from models.scoring import default_lags, icir, newey_west_t
+
+REGIMES = ("calm", "normal", "stress")
+UNKNOWN_REGIME = "unknown"
+
+
+class RegimeRule(Params):
+    """How regimes are told apart.
+
+    Attributes
+    ----------
+    volatility_sessions
+        Window of the market's volatility.
+    history
+        Sessions of that volatility needed before a regime is told.
+    """
+
+    volatility_sessions: int = Field(default=63, ge=5)
+    history: int = Field(default=126, ge=3)
+
+
+def market_regimes(returns: pd.Series, rule: RegimeRule) -> pd.Series:
+    """Regime of each session, from the market's trailing volatility against its own past alone.
+
+    The lowest, middle and highest third of the past are calm, normal and stress.
+
+    Parameters
+    ----------
+    returns
+        Equal-weight market return by date, beginning as early as known.
+    """
+    volatility = returns.rolling(rule.volatility_sessions).std()
+    share = volatility.expanding(rule.history).rank(pct=True)
+    labels = np.select([share <= 1 / 3, share <= 2 / 3, share > 2 / 3], REGIMES, UNKNOWN_REGIME)
+    return pd.Series(labels, index=returns.index, name="regime")
+
+
+def stability(
+    daily: pd.Series, regime: NDArray[Any], inside: pd.DataFrame, horizon: int
+) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Rank IC by year, sector and regime.
+
+    Parameters
+    ----------
+    daily
+        Rank IC by date.
+    regime
+        Regime label of each of those days.
+    inside
+        Daily rank IC inside each sector, one column a sector.
+
+    Returns
+    -------
+    figures
+        `positive_years`, `positive_sectors` (shares), `worst_year_ic`, `worst_sector_ic`,
+        `worst_regime_ic`, and the rank IC by name in `years`, `sectors`, `regimes`.
+    tables
+        `by_year`, `by_sector`, `by_regime`: days, rank IC, Newey-West t, ICIR.
+    """
+    by_year = _table("year", dict(iter(daily.groupby(pd.DatetimeIndex(daily.index).year))), horizon)
+    by_regime = _table("regime", {name: daily[regime == name] for name in (*REGIMES, UNKNOWN_REGIME)}, horizon)
+    by_sector = _table("sector", {str(name): inside[name] for name in inside.columns}, horizon)
+    told = by_regime[by_regime["regime"] != UNKNOWN_REGIME]
+    figures = {
+        "positive_years": _positive(by_year),
+        "worst_year_ic": float(by_year["rank_ic"].min()),
+        "positive_sectors": _positive(by_sector),
+        "worst_sector_ic": float(by_sector["rank_ic"].min()),
+        "worst_regime_ic": float(told["rank_ic"].min()),
+        "years": _by_name(by_year, "year"),
+        "sectors": _by_name(by_sector, "sector"),
+        "regimes": _by_name(told, "regime"),
+    }
+    return figures, {"by_year": by_year, "by_sector": by_sector, "by_regime": by_regime}
+
+
+def _table(name: str, groups: Mapping[Any, pd.Series], horizon: int) -> pd.DataFrame:
+    """One line a group that has at least one day."""
+    lines = []
+    for label, series in groups.items():
+        values = series.dropna()
+        if not len(values):
+            continue
+        t_value = newey_west_t(values, default_lags(len(values), horizon))
+        line = {name: label, "days": len(values), "rank_ic": values.mean()}
+        lines.append({**line, "rank_ic_t": t_value, "icir": icir(values)})
+    return pd.DataFrame(lines, columns=[name, "days", "rank_ic", "rank_ic_t", "icir"])
+
+
+def _positive(table: pd.DataFrame) -> float:
+    return float((table["rank_ic"] > 0).mean()) if len(table) else float("nan")
+
+
+def _by_name(table: pd.DataFrame, key: str) -> dict[str, float]:
+    return {str(name): float(value) for name, value in zip(table[key], table["rank_ic"], strict=True)}
