@@ -122,17 +122,20 @@ class Evidence:
     Parameters
     ----------
     invariances
-        Rows of feature, invariance, ok, detail.
+        Content of reports/invariances.json: ok, checked (count), failed (rows of feature, invariance).
     daily_ic
         One row a session: `date` and one column of daily rank IC a layer and the stack.
+    horizon
+        Sessions that an outcome spans, for the lags of the paired test.
     """
 
     metrics: Mapping[str, Any]
-    invariances: Sequence[Mapping[str, Any]]
+    invariances: Mapping[str, Any]
     lineage: Mapping[str, Any]
     bundle_digest: str
     daily_ic: pd.DataFrame
     champion: Champion | None = None
+    horizon: int = 5
 
 
 @dataclass(frozen=True)
@@ -199,15 +202,15 @@ def _measure(evidence: Evidence, rule: GateRule) -> _Finding:
 
 
 def _invariances(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
-    rows = evidence.invariances
-    if not rows:
+    report = evidence.invariances
+    checked, failed = report.get("checked"), report.get("failed")
+    if not checked or failed is None:
         return _Finding(False, f"{NOT_MEASURED}: reports/invariances.json holds no check")
-    broken = [row for row in rows if row.get("ok") is not True]
-    if broken:
-        first = broken[0]
-        detail = f"{len(broken)} of {len(rows)} broken, first {first.get('feature')}: {first.get('invariance')}"
-        return _Finding(False, detail, float(len(broken)))
-    return _Finding(True, f"all {len(rows)} checks hold", 0.0)
+    if failed or report.get("ok") is not True:
+        first = failed[0] if failed else {}
+        detail = f"{len(failed)} of {checked} broken, first {first.get('feature')}: {first.get('invariance')}"
+        return _Finding(False, detail, float(len(failed)))
+    return _Finding(True, f"all {checked} checks hold", 0.0)
 
 
 def _clean_tree(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
@@ -244,38 +247,16 @@ def _beats_champion(evidence: Evidence, rule: GateRule, policy: GovernanceRule) 
     gap = (pair[f"{column}_new"] - pair[f"{column}_champion"]).dropna().to_numpy(dtype=np.float64)
     if gap.size < _LEAST_COMMON_DAYS:
         return _Finding(False, f"{NOT_MEASURED}: {gap.size} days in common with version {champion.version}")
-    t = paired_t(gap, lags=int(evidence.metrics.get("horizon", 5)))
+    # Imported here: the scoring module compiles kernels that no other gate needs.
+    from models.scoring import default_lags, newey_west_t
+
+    t = newey_west_t(gap, default_lags(gap.size, evidence.horizon)) if gap.any() else 0.0
     threshold = 0.0 if rule.min is None else rule.min
     detail = (
         f"daily rank IC {gap.mean():+.4f} against version {champion.version} on {gap.size} common days, "
         f"t = {t:.2f}, must be {rule.bound}"
     )
     return _Finding(t >= threshold, detail, t)
-
-
-def paired_t(gap: np.ndarray, lags: int) -> float:
-    """Newey-West t-value of the mean of a daily difference; 0 where it never differs.
-
-    Parameters
-    ----------
-    gap
-        Shape (T,): candidate less champion, a day.
-    lags
-        Bartlett lags; at least the horizon in days less one.
-
-    Notes
-    -----
-    Newey & West (1987), "A simple, positive semi-definite, heteroskedasticity and autocorrelation
-    consistent covariance matrix".
-    """
-    centred = gap - gap.mean()
-    days = gap.size
-    long_run = centred @ centred / days
-    for lag in range(1, min(lags, days - 1) + 1):
-        long_run += 2.0 * (1.0 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / days
-    if long_run <= 0.0:
-        return 0.0 if gap.mean() == 0.0 else math.copysign(math.inf, gap.mean())
-    return float(gap.mean() / math.sqrt(long_run / days))
 
 
 _CHECKS: dict[str, _Check] = {
@@ -296,9 +277,7 @@ class Summary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocking", tuple(v.gate for v in self.verdicts if v.blocks))
-        object.__setattr__(
-            self, "warning", tuple(v.gate for v in self.verdicts if not v.passed and not v.blocks)
-        )
+        object.__setattr__(self, "warning", tuple(v.gate for v in self.verdicts if not v.passed and not v.blocks))
 
     @property
     def word(self) -> str:

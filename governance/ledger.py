@@ -194,7 +194,9 @@ class Ledger:
             raise GovernanceError(f"{where} was changed after it was written (its hash does not match): {remedy}")
         expected = before[-1].hash if before else GENESIS
         if record.prev != expected or record.seq != len(before):
-            raise GovernanceError(f"{where} does not follow the line before it (removed or reordered records): {remedy}")
+            raise GovernanceError(
+                f"{where} does not follow the line before it (removed or reordered records): {remedy}"
+            )
         return record
 
 

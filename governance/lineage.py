@@ -179,7 +179,9 @@ def _libraries() -> dict[str, str]:
     try:
         wanted = [re.split(r"[\s<>=!~;\[]", need, maxsplit=1)[0] for need in metadata.requires(_DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError as error:
-        raise ConfigError(f"{_DISTRIBUTION} is not installed in this environment: run `make run` or `pip install -e .`") from error
+        raise ConfigError(
+            f"{_DISTRIBUTION} is not installed in this environment: run `make run` or `pip install -e .`"
+        ) from error
     found = {}
     for name in sorted({*wanted, _DISTRIBUTION}, key=str.lower):
         try:

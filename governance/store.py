@@ -70,7 +70,10 @@ def _create(database: Path) -> None:
     with atomic_file(database) as temporary:
         engine = sqlalchemy.create_engine(f"sqlite:///{temporary}")
         try:
-            _initialize_tables(engine)
+            with warnings.catch_warnings():
+                # MLflow's own migrations use what SQLAlchemy deprecates.
+                warnings.simplefilter("ignore")
+                _initialize_tables(engine)
         finally:
             engine.dispose()
 
@@ -96,16 +99,37 @@ def _held(path: Path, wait: float, what: str) -> Iterator[None]:
         with FileLock(path, timeout=wait):
             yield
     except Timeout as error:
-        raise StorageError(f"{path}: another process {what} and has not finished in {wait:.0f} s: wait for it or end it") from error
+        raise StorageError(
+            f"{path}: another process {what} and has not finished in {wait:.0f} s: wait for it or end it"
+        ) from error
 
 
 def client(root: Path) -> MlflowClient:
-    """An MLflow client on the project's store (created first where there is none)."""
+    """An MLflow client on the project's store (created first where there is none).
+
+    From here on the process resolves `signals:/` addresses below `root`.
+    """
     uri = ensure_store(root)
+    os.environ["SIGNALS_ROOT"] = str(root)
     quiet_mlflow()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextlib.contextmanager
+def tracked(uri: str) -> Iterator[None]:
+    """Point MLflow's process-wide addresses at the store, and back again."""
+    import mlflow
+
+    before = (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])
 
 
 def experiment(mlflow_client: MlflowClient, name: str) -> str:

@@ -1,0 +1,63 @@
+"""The text a reviewer reads on a version's page in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from governance.ledger import Record
+from governance.people import UNVERIFIED
+
+_LONGEST = 5000
+_HEADLINES = (
+    ("test rank IC", "test.stack.rank_ic"),
+    ("test rank IC t-value", "test.stack.rank_ic_t"),
+    ("holdout rank IC", "holdout.stack.rank_ic"),
+    ("net Sharpe", "backtest.net_sharpe"),
+    ("maximum drawdown", "backtest.max_drawdown"),
+    ("deflated Sharpe probability", "overfitting.dsr"),
+    ("probability of backtest overfitting", "overfitting.pbo"),
+)
+
+
+def describe(registration: Record, metrics: Mapping[str, Any], waivers: Sequence[Record] = ()) -> str:
+    """Markdown for a version: verdict, headline figures, gates, waivers.
+
+    Returns
+    -------
+    str
+        At most 5000 characters, MLflow's limit.
+    """
+    payload = registration.payload
+    gates = payload["gates"]
+    failed = [gate for gate in gates if not gate["passed"] and gate["severity"] == "block"]
+    commit = (payload["git"]["commit"] or "none")[:12]
+    head = [
+        f"**Gates: {'FAIL, ' + str(len(failed)) + ' blocking' if failed else 'pass'}** · "
+        f"bundle `{payload['bundle_digest'][:12]}` · commit `{commit}`"
+        f"{'' if payload['git']['clean'] else ' (uncommitted changes)'} · author {payload['author']}",
+        "",
+    ]
+    for waiver in waivers:
+        note = waiver.payload
+        head += [f"> **WAIVED** {note['gate']} by {waiver.actor} until {note['until']}: {note['reason']}", ""]
+    table = ["| figure | value |", "|---|---|"]
+    table += [f"| {label} | {_figure(metrics, path)} |" for label, path in _HEADLINES]
+    table += ["", "| gate | verdict | finding |", "|---|---|---|"]
+    table += [f"| {gate['gate']} | {_word(gate)} | {gate['detail'].replace('|', '/')} |" for gate in gates]
+    table += ["", "Report, data quality and lineage: artifacts of the source run.", "", f"_{UNVERIFIED}_"]
+    text = "\n".join(head + table)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}\n..."
+
+
+def _word(gate: Mapping[str, Any]) -> str:
+    if gate["passed"]:
+        return "pass"
+    return "**FAIL**" if gate["severity"] == "block" else "warn"
+
+
+def _figure(metrics: Mapping[str, Any], path: str) -> str:
+    value: Any = metrics
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return f"{value:.4g}" if isinstance(value, (int, float)) else "not measured"

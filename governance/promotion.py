@@ -1,0 +1,289 @@
+"""Decisions about versions: review, waive, promote, roll back.
+
+Each decision is checked, then written to the ledger (the truth), then projected onto MLflow. A
+crash in between loses nothing: the next command projects the ledger again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from core.errors import GovernanceError
+from core.files import read_json, read_parquet
+from governance.describe import describe
+from governance.gates import Evidence, GovernanceRule, judge
+from governance.guard import file_problems, ledger_doubts, row_problems
+from governance.ledger import Ledger, Record
+from governance.people import require_name, same_person
+from governance.places import LEDGER, resolve
+from governance.projection import champion_of
+from governance.registry import Registry, read_registry
+from governance.state import State
+from governance.store import client as open_client
+from governance.store import governing
+from governance.sync import sync
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_LEAST_REASON = 10
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision that was written.
+
+    Parameters
+    ----------
+    notes
+        What was found different in MLflow and set back.
+    """
+
+    record: Record
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Desk:
+    """Everything a decision needs, held under the lock."""
+
+    root: Path
+    policy: GovernanceRule
+    client: MlflowClient
+    ledger: Ledger
+    state: State
+    registry: Registry
+    notes: list[str]
+
+    def write(self, kind: str, actor: str, payload: Mapping[str, Any]) -> Decision:
+        record = self.ledger.append(kind, actor, payload)
+        sync(self.root, self.policy.model, self.client)
+        return Decision(record, tuple(self.notes))
+
+
+def version_number(root: Path, policy: GovernanceRule, version: str) -> int:
+    """A version from what a person types: a number, or an alias such as `candidate`.
+
+    Raises
+    ------
+    GovernanceError
+        No such alias.
+    """
+    if version.isdecimal():
+        return int(version)
+    aliases = read_registry(root, policy.model).aliases
+    if version not in aliases:
+        known = ", ".join(sorted(aliases)) or "none yet"
+        raise GovernanceError(f"{version!r} is no version number and no alias (aliases: {known}): see `signals status`")
+    return aliases[version]
+
+
+def review(
+    root: Path,
+    policy: GovernanceRule,
+    version: int,
+    status: Literal["approved", "rejected"],
+    by: str,
+    comment: str,
+) -> Decision:
+    """Approve or reject what is registered under a version.
+
+    Raises
+    ------
+    GovernanceError
+        The reviewer is the author, the comment is empty, or the version serves (roll back instead).
+    """
+    by = require_name(by, "a review")
+    with _desk(root, policy) as desk:
+        registration = desk.state.registration(version).payload
+        _require_other(policy, by, registration["author"], "review")
+        if not comment.strip():
+            raise GovernanceError("a review needs a comment: say what you looked at with --comment TEXT")
+        champion = desk.state.champion
+        if status == "rejected" and champion is not None and champion.payload["version"] == version:
+            raise GovernanceError(
+                f"version {version} is the champion: take it out with `signals rollback --reason TEXT`"
+            )
+        payload = {
+            "version": version,
+            "status": status,
+            "comment": " ".join(comment.split()),
+            "bundle_digest": registration["bundle_digest"],
+            "evidence": registration["evidence"],
+        }
+        return desk.write("reviewed", by, payload)
+
+
+def waive(
+    root: Path,
+    policy: GovernanceRule,
+    version: int,
+    gate: str,
+    by: str,
+    reason: str,
+    until: date,
+    now: datetime | None = None,
+) -> Decision:
+    """Let a version fail one blocking gate until a day.
+
+    Raises
+    ------
+    GovernanceError
+        The gate does not block this version or may not be waived, the reason is too short, the
+        expiry is past or too far, or the person is the author.
+    """
+    today = (now or datetime.now(UTC)).date()
+    by = require_name(by, "a waiver")
+    with _desk(root, policy) as desk:
+        registration = desk.state.registration(version).payload
+        failed = {failure["gate"]: failure for failure in desk.state.failures(version)}
+        if gate not in failed:
+            blocking = ", ".join(failed) or "none"
+            raise GovernanceError(f"gate {gate!r} does not block version {version} (blocking: {blocking})")
+        if not failed[gate]["waivable"]:
+            raise GovernanceError(f"gate {gate} may not be waived ({failed[gate]['reason']}): fix what it found")
+        _require_other(policy, by, registration["author"], "waiver")
+        if len(reason.strip()) < _LEAST_REASON:
+            raise GovernanceError(f"a waiver needs a reason of at least {_LEAST_REASON} characters: give --reason TEXT")
+        if not today <= until <= today + timedelta(days=policy.longest_waiver):
+            last = today + timedelta(days=policy.longest_waiver)
+            raise GovernanceError(f"a waiver until {until} is not possible: choose a day from {today} to {last}")
+        payload = {
+            "version": version,
+            "gate": gate,
+            "reason": " ".join(reason.split()),
+            "until": until.isoformat(),
+            "bundle_digest": registration["bundle_digest"],
+        }
+        decision = desk.write("waived", by, payload)
+        _describe_again(desk, version)
+        return decision
+
+
+def promote(
+    root: Path, policy: GovernanceRule, version: int, by: str, comment: str = "", now: datetime | None = None
+) -> Decision:
+    """Put a version into production.
+
+    Raises
+    ------
+    GovernanceError
+        A blocking gate fails without a valid waiver, the approval is missing, rejected or by the
+        author, or a stored byte is not the registered one. Everything that is wrong is named.
+    """
+    now = now or datetime.now(UTC)
+    by = require_name(by, "a promotion")
+    with _desk(root, policy) as desk:
+        registration = desk.state.registration(version).payload
+        champion = desk.state.champion
+        if champion is not None and champion.payload["version"] == version:
+            raise GovernanceError(f"version {version} is the champion already: nothing to do")
+        failed = _failed_today(desk, version)
+        waivers = desk.state.waivers(version, now.date())
+        problems = [f"gate {gate['gate']} fails ({gate['detail']})" for gate in failed if gate["gate"] not in waivers]
+        problems += _approval_missing(desk, version)
+        problems += row_problems(desk.registry, version, registration)
+        problems += file_problems(root, registration)
+        if problems:
+            raise GovernanceError(f"version {version} may not be promoted: {'; '.join(problems)}")
+        approval = desk.state.review(version)
+        payload = {
+            "version": version,
+            "bundle_digest": registration["bundle_digest"],
+            "registration": desk.state.registration(version).seq,
+            "approval": approval.seq if approval else None,
+            "approved_by": approval.actor if approval else None,
+            "failed": failed,
+            "waivers": [waivers[gate["gate"]].seq for gate in failed],
+            "previous": champion.payload["version"] if champion else None,
+            "comment": " ".join(comment.split()),
+        }
+        return desk.write("promoted", by, payload)
+
+
+def rollback(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision:
+    """Take the champion out of production and restore the one before it.
+
+    Raises
+    ------
+    GovernanceError
+        There is no champion, or no reason is given.
+    """
+    by = require_name(by, "a rollback")
+    if not reason.strip():
+        raise GovernanceError("a rollback needs a reason: give --reason TEXT")
+    with _desk(root, policy) as desk:
+        champion, previous = desk.state.champion, desk.state.previous
+        if champion is None:
+            raise GovernanceError("there is no champion to roll back: see `signals status`")
+        payload = {
+            "version": champion.payload["version"],
+            "to": previous.payload["version"] if previous else None,
+            "reason": " ".join(reason.split()),
+        }
+        return desk.write("rolled_back", by, payload)
+
+
+@contextmanager
+def _desk(root: Path, policy: GovernanceRule) -> Iterator[_Desk]:
+    """Hold the lock, put MLflow right by the ledger, and read both."""
+    read_registry(root, policy.model)
+    with governing(root):
+        client = open_client(root)
+        notes = sync(root, policy.model, client)
+        ledger = Ledger(root / LEDGER)
+        chain = ledger.read()
+        registry = read_registry(root, policy.model)
+        notes += ledger_doubts(root, chain, registry, datetime.now(UTC))
+        yield _Desk(root, policy, client, ledger, State(chain), registry, notes)
+
+
+def _require_other(policy: GovernanceRule, by: str, author: str, what: str) -> None:
+    if policy.require_second_person and same_person(by, author):
+        raise GovernanceError(f"{by} is the author of this version ({author}): the {what} must come from someone else")
+
+
+def _approval_missing(desk: _Desk, version: int) -> list[str]:
+    review = desk.state.review(version)
+    ask = f"`signals review {version} approve --by NAME --comment TEXT`"
+    if review is None:
+        return [f"nobody has approved it yet: {ask}"]
+    if review.payload["status"] != "approved":
+        return [f"{review.actor} rejected it ({review.payload['comment']}): a later approval is needed, {ask}"]
+    author = desk.state.registration(version).payload["author"]
+    if desk.policy.require_second_person and same_person(review.actor, author):
+        return [f"it was approved by its own author ({author}): {ask} by someone else"]
+    return []
+
+
+def _failed_today(desk: _Desk, version: int) -> list[dict[str, Any]]:
+    """Blocking failures, with the comparison against the champion made again: it may have changed since."""
+    registration = desk.state.registration(version).payload
+    folder = resolve(registration["evidence_uri"], desk.root)
+    again = {}
+    for rule in (rule for rule in desk.policy.gates if rule.check == "beats_champion"):
+        evidence = Evidence(
+            metrics=read_json(folder / "metrics.json"),
+            invariances={},
+            lineage={},
+            bundle_digest=registration["bundle_digest"],
+            daily_ic=read_parquet(folder / "daily_ic.parquet"),
+            champion=champion_of(desk.root, desk.state),
+        )
+        again[rule.name] = judge(rule, desk.policy, evidence).to_dict()
+    gates = [again.pop(gate["gate"], gate) for gate in registration["gates"]]
+    return [gate for gate in [*gates, *again.values()] if not gate["passed"] and gate["severity"] == "block"]
+
+
+def _describe_again(desk: _Desk, version: int) -> None:
+    """Show the waivers where the reviewer looks first."""
+    state = State(desk.ledger.read())
+    registration = state.registration(version)
+    metrics = read_json(resolve(registration.payload["evidence_uri"], desk.root) / "metrics.json")
+    waivers = [record for _, record in sorted(state.waivers(version).items())]
+    desk.client.update_model_version(desk.policy.model, str(version), describe(registration, metrics, waivers))

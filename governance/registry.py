@@ -1,0 +1,86 @@
+"""A read-only look into MLflow's registry, straight from its SQLite file.
+
+The daily job must know what the registry says without importing MLflow, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import GovernanceError, StorageError
+from governance.places import DATABASE
+
+LEDGER_HEAD = "ledger.head"
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """One registered version as the database has it."""
+
+    version: int
+    location: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Aliases, tags and versions of one registered model; `highest` counts deleted versions too."""
+
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[int, VersionRow] = field(default_factory=dict)
+    highest: int = 0
+
+
+def read_registry(root: Path, model: str) -> Registry:
+    """Read one registered model.
+
+    Raises
+    ------
+    GovernanceError
+        There is no store, or it is not an MLflow database.
+    StorageError
+        The database stayed locked for 20 s.
+    """
+    path = root / DATABASE
+    if not path.is_file():
+        raise GovernanceError(f"{path} does not exist: run `signals register` first")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)) as database:
+            return _read(database, model)
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise StorageError(f"{path} is locked by another process: wait for it or end it") from error
+        raise GovernanceError(f"{path} is not a readable MLflow store ({error}): restore it from a backup") from error
+    except sqlite3.DatabaseError as error:
+        raise GovernanceError(f"{path} is damaged ({error}): restore it from a backup") from error
+
+
+def _read(database: sqlite3.Connection, model: str) -> Registry:
+    def rows(query: str) -> list[tuple]:
+        return database.execute(query, (model,)).fetchall()
+
+    database.execute("BEGIN")
+    tags: dict[int, dict[str, str]] = {}
+    for version, key, value in rows("SELECT version, key, value FROM model_version_tags WHERE name = ?"):
+        tags.setdefault(version, {})[key] = value or ""
+    versions = {
+        version: VersionRow(version, location or source or "", run_id or "", tags.get(version, {}))
+        for version, location, source, run_id in rows(
+            "SELECT version, storage_location, source, run_id FROM model_versions"
+            " WHERE name = ? AND current_stage != 'Deleted_Internal'"
+        )
+    }
+    highest = rows("SELECT MAX(version) FROM model_versions WHERE name = ?")[0][0]
+    return Registry(
+        highest=highest or 0,
+        aliases=dict(rows("SELECT alias, version FROM registered_model_aliases WHERE name = ?")),
+        tags=dict(rows("SELECT key, value FROM registered_model_tags WHERE name = ?")),
+        versions=versions,
+    )

@@ -1,0 +1,45 @@
+"""Seals: the digests of a version's files at registration, and whether they still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from core.files import canonical_json, digest_bytes, digest_file
+
+# MLflow leaves these beside a model when someone loads it; they are not part of the version.
+_LEFT_BEHIND = ("registered_model_meta",)
+
+
+def seal(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder, keyed by relative POSIX path, sorted."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _counts(path, folder)}
+    return {name: digest_file(files[name]) for name in sorted(files)}
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """One SHA-256 for a whole seal."""
+    return digest_bytes(canonical_json(dict(files)).encode())
+
+
+def broken(folder: Path, files: Mapping[str, str], exact: bool = True) -> list[str]:
+    """Where a folder differs from its seal, one short sentence each; empty when it holds.
+
+    Parameters
+    ----------
+    exact
+        Whether a file that the seal does not name is a difference too.
+    """
+    if not folder.is_dir():
+        return [f"{folder.name}/ is missing"]
+    found = seal(folder)
+    problems = [f"{name} is missing" for name in files if name not in found]
+    problems += [f"{name} was changed" for name, digest in files.items() if found.get(name, digest) != digest]
+    if exact:
+        problems += [f"{name} was added" for name in found if name not in files]
+    return sorted(problems)
+
+
+def _counts(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return path.is_file() and "__pycache__" not in parts and path.name not in _LEFT_BEHIND

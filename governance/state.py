@@ -1,0 +1,129 @@
+"""What the ledger says: registrations, approvals, waivers, and who was champion when.
+
+Pure functions of the verified chain. The MLflow registry is a projection of this state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any
+
+from core.errors import GovernanceError
+from governance.ledger import Chain, Record
+
+PENDING = "pending"
+
+
+@dataclass(frozen=True)
+class Reign:
+    """One stretch of time in which a version was champion; `until` is None for the present one."""
+
+    version: int
+    since: datetime
+    until: datetime | None
+    record: Record
+    ended_by: Record | None
+
+
+@dataclass(frozen=True)
+class State:
+    """The registry as the ledger tells it."""
+
+    chain: Chain
+
+    @cached_property
+    def registrations(self) -> Mapping[int, Record]:
+        """Latest registration of each version."""
+        return {int(record.payload["version"]): record for record in self.chain.of_kind("registered")}
+
+    def registration(self, version: int) -> Record:
+        """Latest registration of a version.
+
+        Raises
+        ------
+        GovernanceError
+            The ledger knows no such version.
+        """
+        try:
+            return self.registrations[version]
+        except KeyError:
+            known = ", ".join(map(str, sorted(self.registrations))) or "none"
+            raise GovernanceError(
+                f"version {version} is not in the ledger (registered: {known}): run `signals register`"
+            ) from None
+
+    def of_bundle(self, digest: str) -> Record | None:
+        """Latest registration of a bundle, by its digest."""
+        found = [r for r in self.registrations.values() if r.payload["bundle_digest"] == digest]
+        return max(found, key=lambda record: record.seq, default=None)
+
+    def review(self, version: int) -> Record | None:
+        """Latest review of what is registered now; a review of older evidence does not count."""
+        evidence = self.registration(version).payload["evidence"]
+        found = [
+            r
+            for r in self.chain.of_kind("reviewed")
+            if r.payload["version"] == version and r.payload["evidence"] == evidence
+        ]
+        return found[-1] if found else None
+
+    def review_status(self, version: int) -> str:
+        """`approved`, `rejected` or `pending`."""
+        review = self.review(version)
+        return str(review.payload["status"]) if review else PENDING
+
+    def waivers(self, version: int, on: date | None = None) -> Mapping[str, Record]:
+        """Latest waiver of each gate; only those still valid `on` a day, where one is given."""
+        latest = {r.payload["gate"]: r for r in self.chain.of_kind("waived") if r.payload["version"] == version}
+        if on is None:
+            return latest
+        return {gate: r for gate, r in latest.items() if date.fromisoformat(r.payload["until"]) >= on}
+
+    def failures(self, version: int) -> list[dict[str, Any]]:
+        """Blocking gates that the version failed at its latest registration."""
+        gates = self.registration(version).payload["gates"]
+        return [gate for gate in gates if not gate["passed"] and gate["severity"] == "block"]
+
+    @cached_property
+    def line(self) -> tuple[Record, ...]:
+        """Promotions still standing, oldest first: the last is the champion, the ones before its fallbacks."""
+        standing: list[Record] = []
+        for record in self.chain.of_kind("promoted", "rolled_back"):
+            if record.kind == "promoted":
+                standing.append(record)
+            else:
+                standing = [r for r in standing if r.payload["version"] != record.payload["version"]]
+        return tuple(standing)
+
+    @property
+    def champion(self) -> Record | None:
+        """Promotion record of the champion."""
+        return self.line[-1] if self.line else None
+
+    @property
+    def previous(self) -> Record | None:
+        """Promotion record of the version that a rollback would restore."""
+        if not self.line:
+            return None
+        others = [r for r in self.line if r.payload["version"] != self.line[-1].payload["version"]]
+        return others[-1] if others else None
+
+    @cached_property
+    def reigns(self) -> tuple[Reign, ...]:
+        """Every stretch in production, oldest first."""
+        changes = self.chain.of_kind("promoted", "rolled_back")
+        ends: tuple[Record | None, ...] = (*changes[1:], None)
+        found = []
+        for change, end in zip(changes, ends, strict=True):
+            version = change.payload["version"] if change.kind == "promoted" else change.payload["to"]
+            if version is not None:
+                found.append(Reign(int(version), change.at, end.at if end else None, change, end))
+        return tuple(found)
+
+    def reign_at(self, moment: datetime) -> Reign | None:
+        """The version in production at a moment."""
+        found = [r for r in self.reigns if r.since <= moment and (r.until is None or moment < r.until)]
+        return found[-1] if found else None

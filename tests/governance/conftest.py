@@ -1,0 +1,165 @@
+"""A tiny training on disk: a bundle, its reports and trials, in a git checkout with a DVC lock."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
+from governance.gates import GovernanceRule
+from governance.lineage import collect_lineage, dvc_folder_md5
+from governance.projection import Registration, Training, project
+from governance.store import ensure_store
+
+AUTHOR = "Ann Author <ann@example.org>"
+REVIEWER = "Rob Reviewer <rob@example.org>"
+
+SERVED = """
+import json
+import pathlib
+
+import mlflow
+import pandas as pd
+
+
+class Served(mlflow.pyfunc.PythonModel):
+    def load_context(self, context):
+        folder = pathlib.Path(context.artifacts["bundle"])
+        self.weights = json.loads((folder / "weights.json").read_text())
+
+    def predict(self, context, model_input, params=None):
+        out = model_input[["date", "symbol"]].copy()
+        signal = sum(model_input[name].astype(float).fillna(0.0) * w for name, w in self.weights.items())
+        for name in ("signal", "expected_return", "interval_low", "interval_high", "p_wrong"):
+            out[name] = signal
+        return out
+
+
+mlflow.models.set_model(Served())
+"""
+
+POLICY = {
+    "gates": [
+        {"name": "rank_ic_t", "metric": "test.stack.rank_ic_t", "min": 3.0, "reason": "the signal is not chance"},
+        {"name": "rank_ic", "metric": "test.stack.rank_ic", "min": 0.01, "reason": "the signal is worth a trade"},
+        {"name": "turnover", "metric": "backtest.turnover", "max": 0.5, "severity": "warn", "reason": "costs eat it"},
+        {"name": "invariances", "check": "invariances", "waivable": False, "reason": "no look-ahead anywhere"},
+        {"name": "clean_tree", "check": "clean_tree", "reason": "the code is the committed one"},
+        {"name": "lineage", "check": "lineage", "reason": "it can be made again"},
+        {"name": "beats_champion", "check": "beats_champion", "min": 1.0, "reason": "better than what serves"},
+    ]
+}
+
+
+def run_git(root: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+
+
+@dataclass
+class World:
+    """A checkout with one training in it, and shorthands to govern it."""
+
+    root: Path
+    policy: GovernanceRule
+
+    @property
+    def training(self) -> Training:
+        return Training(
+            bundle=self.root / "artifacts/bundle",
+            reports=self.root / "reports",
+            tune=self.root / "artifacts/tune",
+            train=self.root / "artifacts/train",
+            served_model=self.root / "served.py",
+        )
+
+    def train(self, weight: float = 1.0, rank_ic: float = 0.03, t: float = 5.0, trials: int = 2, seed: int = 0) -> None:
+        """Write a training whose bundle depends on `weight` and whose scores are given."""
+        bundle, reports = self.training.bundle, self.training.reports
+        shutil.rmtree(bundle, ignore_errors=True)
+        write_json(bundle / "weights.json", {"momentum": weight, "value": -weight})
+        files = digest_tree(bundle)
+        digest = digest_bytes(canonical_json(files).encode())
+        write_json(bundle / "manifest.json", {"digest": digest, "files": files, "features": ["momentum", "value"]})
+        score = {"rank_ic": rank_ic, "rank_ic_t": t}
+        write_json(
+            reports / "metrics.json",
+            {
+                "test": {"stack": score, "linear": score, "boosting": score},
+                "holdout": {"stack": {"rank_ic": rank_ic}},
+                "backtest": {"turnover": 0.2, "net_sharpe": 0.8},
+            },
+        )
+        days = pd.bdate_range("2015-01-01", periods=300)
+        noise = np.random.default_rng(seed).normal(0.0, 0.01, days.size)
+        write_parquet(reports / "daily_ic.parquet", pd.DataFrame({"date": days, "stack": rank_ic + noise}))
+        write_json(reports / "invariances.json", {"ok": True, "checked": 12, "failed": []})
+        (reports / "report.html").write_text("<html><body>report</body></html>")
+        write_json(reports / "data_quality/quality.json", {"rows": 10})
+        for layer in ("linear", "boosting"):
+            folder = self.training.tune / layer
+            write_json(folder / "best.json", {"params": {"alpha": 0.1}})
+            table = pd.DataFrame({"number": range(trials)})
+            table["value"] = np.linspace(0.0, 0.02, trials)
+            table["state"] = "COMPLETE"
+            table["params"] = [json.dumps({"alpha": 0.1 * n, "kind": "ridge"}) for n in range(trials)]
+            table["sharpe"] = 0.5
+            write_parquet(folder / "trials.parquet", table)
+            write_json(self.training.train / layer / "importance.json", {"momentum": 1.0})
+        self.lock()
+
+    def lock(self) -> None:
+        """Record the bundle in dvc.lock, as DVC would."""
+        outs = [
+            {"path": "artifacts/bundle", "md5": dvc_folder_md5(self.training.bundle), "size": 10, "nfiles": 2},
+            {"path": "data/clean", "md5": "0" * 32 + ".dir", "size": 10, "nfiles": 2},
+            {"path": "reports"},
+            {"path": "artifacts/tune"},
+            {"path": "artifacts/train"},
+        ]
+        lock = {"schema": "2.0", "stages": {"all": {"cmd": "x", "outs": outs}}}
+        (self.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+    def lineage(self) -> dict:
+        return collect_lineage(self.root, self.training.bundle, ["momentum", "value"], trials={"linear": 2})
+
+    def register(self) -> Registration:
+        return project(self.root, self.policy, self.training, self.lineage())
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """An initialised MLflow database: creating the schema takes seconds, copying it milliseconds."""
+    root = tmp_path_factory.mktemp("store")
+    ensure_store(root)
+    return root / "mlruns/mlflow.db"
+
+
+@pytest.fixture
+def world(tmp_path, empty_store, monkeypatch):
+    root = tmp_path / "checkout"
+    (root / "mlruns").mkdir(parents=True)
+    shutil.copyfile(empty_store, root / "mlruns/mlflow.db")
+    monkeypatch.setenv("SIGNALS_ROOT", str(root))
+    made = World(root, GovernanceRule.model_validate(POLICY))
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "governance": POLICY}))
+    (root / "served.py").write_text(SERVED)
+    (root / ".gitignore").write_text("/mlruns/\n")
+    for arguments in (
+        ("init", "-q"),
+        ("config", "user.name", "Ann Author"),
+        ("config", "user.email", "ann@example.org"),
+        ("add", "."),
+        ("commit", "-q", "-m", "start"),
+    ):
+        run_git(root, *arguments)
+    made.train()
+    yield made
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
