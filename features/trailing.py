@@ -32,7 +32,7 @@ BALANCES = ("assets", "equity", "shares")
 
 _DAYS_A_MONTH = 365.25 / 12
 _SAME_PERIOD = 7.0  # days: a period's end as two versions of it state it
-_QUARTER_SLACK = 24.0  # days: quarters of 12 and of 16 weeks end up to three weeks off a calendar's
+_QUARTER_SLACK = 30.0  # days: quarters of 12 and of 17 weeks end up to four weeks off a calendar's
 _YEAR_SLACK = 20.0  # days: years of 52 and of 53 weeks drift
 _ANY_LENGTH = 0  # balances have no months
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from core.params import Params
 from features.asof import age, bucket_count, bucket_sum, ratio
 from features.kernels.blocks import compiled
-from features.kernels.rolling import rolling_median, rolling_sum
+from features.kernels.rolling import rolling_median, rolling_sum, shift
 from features.memo import remembered
 from features.panel import Array, Events, Panel
 from features.registry import Family
@@ -72,12 +72,14 @@ def _mean_tone(panel: Panel, window: int) -> Array:
 def abnormal_count(count: Array, base: int) -> Array:
     """`ln((1 + n) / (1 + median n of the `base` sessions before))`, `(T, N)`.
 
-    NaN before there are `base` earlier sessions, and where none of the `base + 1` sessions has a post.
+    A session in which nobody wrote about any symbol is one in which the feed was silent: it counts as unknown,
+    not as zero. NaN in such a session, where fewer than half of the earlier sessions are known, and where none
+    of the `base + 1` sessions has a post of the symbol.
     """
-    usual = np.full(count.shape, np.nan)
-    usual[1:] = rolling_median(count, base)[:-1]
-    written = rolling_sum(count, base + 1) > 0
-    return np.where(written, np.log((1.0 + count) / (1.0 + usual)), np.nan)
+    heard = np.where(count.sum(axis=1, keepdims=True) > 0, count, np.nan)
+    usual = shift(rolling_median(heard, base, base // 2), 1)
+    written = rolling_sum(heard, base + 1, 1) > 0
+    return np.where(written, np.log((1.0 + heard) / (1.0 + usual)), np.nan)
 
 
 @text.feature(

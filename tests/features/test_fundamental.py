@@ -1,0 +1,272 @@
+"""Fundamental features: check values, hand-made panels, what a value may depend on, and real filings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.errors import ConfigError
+from core.params import parse
+from features.families.fundamental import FundamentalParams, fundamental, market_value
+from features.panel import Events, Panel
+from features.surprise import new_reports, scaled_surprises, standardised_change
+from features.trailing import BALANCES, CASH_FLOWS, INCOME_FLOWS
+
+FEATURES = {feature.name: feature for feature in fundamental.build()}
+NAN = float("nan")
+EPS = [1, 1.1, 1.2, 1.3, 1.1, 1.25, 1.3, 1.5, 1.3, 1.35, 1.5, 1.6, 1.7]
+
+
+def make(filings: list[dict] | None = None, earnings: list[dict] | None = None, sessions: int = 40) -> Panel:
+    """One symbol that closes at 10, with hand-made events."""
+    shape = (sessions, 1)
+    fields = {name: np.full(shape, 10.0) for name in ("open", "high", "low", "close", "volume")}
+    events = {}
+    if filings is not None:
+        text = {"source": "simulated", "amended": False, "income_months": 12, "cashflow_months": 12}
+        numbers = dict.fromkeys((*INCOME_FLOWS, *CASH_FLOWS, *BALANCES), NAN)
+        events["filings"] = as_events(filings, {"period_end": np.datetime64("2010-12-31"), **text, **numbers})
+    if earnings is not None:
+        events["earnings"] = as_events(earnings, {"eps_estimate": NAN, "eps_actual": NAN})
+    return Panel(
+        dates=np.datetime64("2011-01-03") + np.arange(sessions),
+        symbols=np.array(["A"]),
+        fields=fields,
+        universe=np.ones(shape, dtype=bool),
+        sector=np.zeros(1, dtype=np.int64),
+        events=events,
+    )
+
+
+def as_events(rows: list[dict], defaults: dict) -> Events:
+    session = np.array([row["session"] for row in rows], dtype=np.int64)
+    columns = {name: np.array([row.get(name, default) for row in rows]) for name, default in defaults.items()}
+    return Events(session, np.zeros(len(rows), dtype=np.int64), columns)
+
+
+def value(name: str, panel: Panel, session: int = -1) -> float:
+    return float(FEATURES[name](panel)[session, 0])
+
+
+YEARS = [
+    {"session": 3, "period_end": np.datetime64("2009-12-31")}
+    | {"revenue": 400.0, "net_income": 20.0, "assets": 500.0, "shares": 8.0},
+    {"session": 30, "revenue": 500.0, "operating_income": 90.0, "net_income": 50.0, "cash_flow_operating": 80.0}
+    | {"assets": 600.0, "equity": 200.0, "shares": 10.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("earnings_yield", 50 / 100),
+        ("book_to_market", 200 / 100),
+        ("sales_yield", 500 / 100),
+        ("cash_flow_yield", 80 / 100),
+        ("operating_profitability", 90 / 600),
+        ("return_on_equity", 50 / 200),
+        ("accruals", (50 - 80) / 600),
+        ("leverage", 400 / 600),
+        ("asset_turnover", 500 / 600),
+        ("revenue_growth", 500 / 400 - 1),
+        ("income_growth", (50 - 20) / 500),
+        ("asset_growth", 600 / 500 - 1),
+        ("share_issuance", np.log(10 / 8)),
+        ("days_since_report", 9.0),
+        ("restated", 0.0),
+    ],
+)
+def test_hand_computed(name, expected):
+    panel = make(YEARS)
+    assert value(name, panel) == pytest.approx(expected, rel=1e-6)
+    # On the eve of the second report only the first is known.
+    known = {"earnings_yield": 20 / 80, "sales_yield": 400 / 80, "asset_turnover": 400 / 500}
+    before = {**known, "days_since_report": 26.0, "restated": 0.0}.get(name, NAN)
+    assert value(name, panel, 29) == pytest.approx(before, rel=1e-6, nan_ok=True)
+    assert np.isnan(value(name, panel, 2))
+
+
+def test_a_close_stands_for_five_sessions():
+    panel = make(YEARS)
+    close = panel["close"].copy()
+    close[31:] = np.nan
+    panel = replace(panel, fields={**panel.fields, "close": close})
+    assert value("earnings_yield", panel, 34) == 0.5
+    assert np.isnan(value("earnings_yield", panel, 35))
+
+
+@pytest.mark.parametrize("equity", [0.0, -5.0])
+def test_return_on_no_equity_is_unknown(equity):
+    assert np.isnan(value("return_on_equity", make([{"session": 1, "net_income": 1.0, "equity": equity}])))
+
+
+def test_sue_check_values():
+    quarterly = np.array([EPS[::-1]])
+    assert standardised_change(quarterly)[0] == pytest.approx(8.0724, abs=5e-5)
+    assert standardised_change(quarterly, drift=True)[0] == pytest.approx(5.1714, abs=5e-5)
+
+
+def test_sue_is_unknown_without_variation_or_history():
+    steady = np.cumsum(np.ones((1, 13)), axis=1)[:, ::-1] * 0.1
+    short = np.array([EPS[::-1]])
+    short[0, 12] = np.nan
+    assert np.isnan(standardised_change(steady)).all()
+    assert np.isnan(standardised_change(short)).all()
+
+
+def test_sue_from_filings():
+    month = np.datetime64("2008-01", "M") + 3 * (1 + np.arange(13))
+    rows = [
+        {"session": 60 * q, "period_end": end.astype("datetime64[D]") - 1, "net_income": e, "income_months": 3}
+        for q, (end, e) in enumerate(zip(month, EPS, strict=True))
+    ]
+    panel = make(rows, sessions=900)
+    assert value("sue", panel, 720) == pytest.approx(8.0724, abs=5e-5)
+    assert np.isnan(value("sue", panel, 719))
+    assert np.isnan(value("sue", panel, 720 + 63))
+
+
+ANNOUNCED = [
+    {"session": 0, "eps_estimate": 1.0, "eps_actual": 1.3},
+    {"session": 5, "eps_estimate": 1.0, "eps_actual": 0.6},
+    {"session": 10, "eps_estimate": -0.5, "eps_actual": 0.0},
+]
+
+
+def test_surprise_is_scaled_by_estimate_and_usual_miss():
+    expected = 0.5 / (0.5 + np.sqrt((0.3**2 + 0.4**2) / 2))
+    panel = make(earnings=ANNOUNCED, sessions=80)
+    assert np.isnan(value("earnings_surprise_60", panel, 9))
+    assert value("earnings_surprise_60", panel, 10) == pytest.approx(expected)
+    assert value("earnings_surprise_60", panel, 69) == pytest.approx(expected)
+    assert np.isnan(value("earnings_surprise_60", panel, 70))
+    assert value("earnings_surprise_fading_60", panel, 10) == pytest.approx(expected)
+    assert value("earnings_surprise_fading_60", panel, 40) == pytest.approx(expected / 2)
+    assert value("days_since_announcement", panel, 25) == 15.0
+
+
+def test_surprise_of_any_unit_is_the_same():
+    earnings = make(earnings=ANNOUNCED).events["earnings"]
+    cents = replace(earnings, values={name: 64 * column for name, column in earnings.values.items()})
+    np.testing.assert_array_equal(scaled_surprises(earnings)[1], scaled_surprises(cents)[1])
+
+
+def test_an_announcement_of_the_same_session_is_no_earlier_one():
+    twice = [*ANNOUNCED[:1], {**ANNOUNCED[1], "session": 0}, ANNOUNCED[0] | {"session": 0, "eps_actual": 9.0}]
+    assert np.isnan(FEATURES["earnings_surprise_60"](make(earnings=twice))).all()
+
+
+def test_second_sources_and_amendments_are_no_news():
+    quarter = {"period_end": np.datetime64("2010-12-31")}
+    later = {"period_end": np.datetime64("2011-03-31")}
+    rows = [
+        {"session": 1, **quarter},
+        {"session": 4, **quarter, "source": "stockpup"},
+        {"session": 6, **quarter, "amended": True},
+        {"session": 9, **later},
+    ]
+    panel = make(rows)
+    assert new_reports(panel.events["filings"]).session.tolist() == [1, 9]
+    assert FEATURES["restated"](panel)[:, 0].tolist()[1:8] == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_features_without_their_table_are_not_available():
+    assert not any(feature.available(make()) for feature in FEATURES.values())
+    assert {name for name, feature in FEATURES.items() if feature.available(make(earnings=ANNOUNCED))} == {
+        "earnings_surprise_60",
+        "earnings_surprise_fading_60",
+        "days_since_announcement",
+    }
+
+
+def test_unknown_parameter_is_refused():
+    with pytest.raises(ConfigError, match="surprise_day: unknown parameter"):
+        parse(FundamentalParams, {"surprise_day": [30]}, "features.fundamental")
+
+
+# --- what a value may depend on ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def long_panel(make_panel) -> Panel:
+    return make_panel(1150, 12, 3)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_past_and_lookback_only(name, long_panel):
+    feature = FEATURES[name]
+    whole = feature(long_panel)
+    for last in (500, 960, 1100):
+        np.testing.assert_array_equal(feature(long_panel.cut(last)), whole[: last + 1])
+        np.testing.assert_array_equal(feature(long_panel.tail(last, feature.lookback))[-1], whole[last])
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_scale_of_a_share_and_order_of_symbols(name, long_panel):
+    feature = FEATURES[name]
+    whole = feature(long_panel)
+    factor = np.where(np.arange(long_panel.shape[1]) == 4, 8.0, 1.0)
+    fields = dict(long_panel.fields)
+    for field in ("open", "high", "low", "close"):
+        fields[field] = fields[field] * factor
+    filings = long_panel.events["filings"]
+    shares = filings.values["shares"] / factor[filings.symbol]
+    events = {**long_panel.events, "filings": replace(filings, values={**filings.values, "shares": shares})}
+    np.testing.assert_array_equal(feature(replace(long_panel, fields=fields, events=events)), whole)
+
+    turned = long_panel.shape[1] - 1
+    mirrored = replace(
+        long_panel,
+        fields={key: array[:, ::-1] for key, array in long_panel.fields.items()},
+        universe=long_panel.universe[:, ::-1],
+        events={key: replace(rows, symbol=turned - rows.symbol) for key, rows in long_panel.events.items()},
+    )
+    np.testing.assert_array_equal(feature(mirrored), whole[:, ::-1])
+
+
+# --- real filings --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real_panel(real_data) -> Panel:
+    import datetime
+
+    from features.assemble import assemble
+    from features.universe import UniverseRule
+    from sources import calendar
+    from sources.base import open_source
+    from sources.cleaning import clean
+
+    first, last = datetime.date(2010, 1, 4), datetime.date(2017, 3, 31)
+    source = open_source("files", real_data, {})
+    tables = {name: source.read(name, first, last) for name in ("prices", "fundamentals", "earnings", "securities")}
+    return assemble(clean(tables, first, last).tables, calendar.sessions(first, last), UniverseRule())
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_known_company(real_panel):
+    def at(name: str, day: str, symbol: str = "AAPL") -> float:
+        row, column = np.searchsorted(real_panel.dates, np.datetime64(day)), list(real_panel.symbols).index(symbol)
+        values = market_value(real_panel) if name == "market_value" else FEATURES[name](real_panel)
+        return float(values[row, column])
+
+    # Fiscal 2015: net income 53.4e9 on sales of 233.7e9; worth some 660e9 at the end of November.
+    assert at("market_value", "2015-11-30") == pytest.approx(665e9, rel=0.03)
+    assert at("earnings_yield", "2015-11-30") * at("market_value", "2015-11-30") == pytest.approx(53.39e9, rel=1e-3)
+    assert at("sales_yield", "2015-11-30") * at("market_value", "2015-11-30") == pytest.approx(233.7e9, rel=1e-3)
+    # Only the slower source knows the year before; it reports fiscal 2015 at the end of December.
+    assert at("revenue_growth", "2016-01-15") == pytest.approx(233.7 / 182.8 - 1, abs=0.01)
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_cross_section_and_coverage(real_panel):
+    year = real_panel.dates.astype("datetime64[Y]").astype(int) + 1970
+    earnings, equity = FEATURES["earnings_yield"](real_panel), FEATURES["return_on_equity"](real_panel)
+    for each, least in ((2012, 0.5), (2013, 0.6), (2014, 0.65), (2016, 0.8)):
+        held = real_panel.universe & (year == each)[:, None]
+        assert 0.02 < np.nanmedian(earnings[held]) < 0.08
+        assert np.isfinite(equity[held]).mean() > least
