@@ -1,8 +1,9 @@
 """Kernels over time: the value of row t uses rows `(t - window, t]` of the same symbol.
 
 Every window is computed from scratch, oldest row first (never by adding one row and dropping
-another), or by keeping values sorted, which rounds nothing. So a row's bits are the same on the
-full history, on a prefix and on the window alone; rows before the first count as NaN.
+another), or by keeping values sorted, which rounds nothing (-0.0 counts as 0.0 there). So a row's
+bits are the same on the full history, on a prefix and on the window alone; rows before the first
+count as NaN.
 
 Parameters shared by all: `window` in sessions; `min_count`, the present values a window needs
 (default: all of it), NaN otherwise.
@@ -93,7 +94,7 @@ def _extreme(low, high, x, window, least, kind, out):
 def _sorted(low, high, x, window, least, kind, level, out):
     kept = np.empty(window)
     for j in range(low, high):
-        column = x[:, j].copy()
+        column = x[:, j] + 0.0
         n = 0
         for t in range(len(column)):
             if t >= window:

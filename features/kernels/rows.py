@@ -1,6 +1,7 @@
 """Kernels over symbols: each row by itself, restricted to a mask; NaN outside it.
 
-Values are summed in ascending order, so that the order of the symbols cannot change a bit.
+Values are summed in ascending order, so that the order of the symbols cannot change a bit;
+`+ 0.0` makes -0.0 and 0.0 one value for the same reason.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def _across(low, high, x, mask, kind, level, out):
         for j in range(size):
             out[t, j] = np.nan
             if mask[t, j] and x[t, j] == x[t, j]:
-                value[n] = x[t, j]
+                value[n] = x[t, j] + 0.0
                 place[n] = j
                 n += 1
         if n == 0:
@@ -83,7 +84,7 @@ def _by_group(low, high, x, mask, group, groups, least, out):
         for j in range(size):
             out[t, j] = np.nan
             if mask[t, j] and x[t, j] == x[t, j]:
-                value[n] = x[t, j]
+                value[n] = x[t, j] + 0.0
                 place[n] = j
                 n += 1
         everything = 0.0

@@ -73,26 +73,27 @@ def _prices(rng, dates, names, sector) -> pd.DataFrame:
 
 def _filings(rng, dates, names) -> pd.DataFrame:
     rows = []
-    for name in names[:-2]:
+    for number, name in enumerate(names[:-2]):
+        edgar = number % 3 == 0
         base = np.exp(rng.normal(20, 1))
         for end in pd.date_range("2009-03-31", dates[-1], freq="QE"):
             base *= np.exp(0.02 + 0.1 * rng.normal())
-            margin, annual = rng.normal(0.08, 0.05), end.month == 12 and rng.random() < 0.3
+            margin, annual = rng.normal(0.08, 0.05), edgar and end.month == 12
             known = end + pd.Timedelta(days=int(rng.integers(25, 95)))
             for amended in (False, True)[: 1 + (rng.random() < 0.05)]:
                 later = known + pd.Timedelta(days=40 * amended)
                 months = 12 if annual else 3
-                revenue = base * months / 3
+                revenue, flow = base * months / 3, base * (end.month / 3 if edgar else 1)
                 rows.append(
                     {
                         "session": later,
                         "symbol": name,
                         "period_end": end,
-                        "source": "pystock" if end.year > 2013 else "stockpup",
+                        "source": "pystock" if edgar else "stockpup",
                         "fiscal_period": "FY" if annual else f"Q{(end.month + 2) // 3}",
                         "amended": amended,
                         "income_months": months,
-                        "cashflow_months": months,
+                        "cashflow_months": end.month if edgar else 3,
                         "revenue": revenue,
                         "operating_income": 1.3 * margin * revenue,
                         "net_income": margin * revenue,
@@ -109,10 +110,10 @@ def _filings(rng, dates, names) -> pd.DataFrame:
                         "goodwill_intangibles": 0.3 * base if rng.random() < 0.8 else np.nan,
                         "preferred_equity": np.nan,
                         "noncontrolling_interest": 0.0,
-                        "cash_flow_operating": (margin + rng.normal(0.03, 0.02)) * revenue,
-                        "cash_flow_investing": -0.05 * revenue,
-                        "cash_flow_financing": -0.02 * revenue,
-                        "capex": 0.04 * revenue,
+                        "cash_flow_operating": (margin + rng.normal(0.03, 0.02)) * flow,
+                        "cash_flow_investing": -0.05 * flow,
+                        "cash_flow_financing": -0.02 * flow,
+                        "capex": 0.04 * flow,
                         "shares": 1e8 * np.exp(0.01 * rng.normal()),
                     }
                 )
