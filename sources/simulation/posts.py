@@ -28,7 +28,7 @@ _GLUM = (
 _FLAT = (
     "reports next week", "volume is about average today", "watching the open", "10-Q is on the site",
     "moving with the sector", "conference call at noon", "options expire on Friday", "chart of the day",
-    "near the 50 day average", "new position sizes in the fund filing", "update on the daily list", "on my screen again",
+    "near the 50 day average", "new sizes in the fund filing", "update on the daily list", "on my screen again",
 )  # fmt: skip
 _OTHER = ("informe trimestral la semana que viene", "rapport du jour", "Quartalszahlen am Dienstag", "見通しについて")
 _SPAM = (
@@ -36,7 +36,11 @@ _SPAM = (
     "Amazing gains with our trading bot, win like the best, link in bio",
     "Top picks inside, great returns, love it or your money back",
 )
-_TAILS = ("", "", "", " today", " again", ", my view", " into the close", " this week", ", long term", " imo", " for now")
+_TAILS = ("", "", "", " today", " again", ", my view", " into the close", " this week", ", long term", " imo")
+_HEADS = (
+    "", "", "Morning note:", "My read:", "Desk talk:", "After the call:", "Quick take:", "Week ahead:", "The floor:",
+    "Sector watch:", "Notebook:", "For the record:", "Midday look:", "One line:", "Weekend reading:", "To my list:",
+)  # fmt: skip
 
 USERS = 6000
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -92,7 +96,8 @@ def draw_posts(firms: Firms, dates: Dates, size: Array, seed: int, repeat_rate: 
     retweet[1:] &= ~(spam | retweet)[:-1] & ~foreign[:-1]
     tone[foreign | spam] = 0
 
-    text = _texts(tone, foreign, spam, uniform("phrase"), uniform("tail"), firms.symbols[firm])
+    words = (uniform("head"), uniform("phrase"), uniform("tail"))
+    text = _texts(tone, foreign, spam, *words, firms.symbols[firm])
     text[1:] = np.where(retweet[1:], "RT @user: " + text[:-1], text[1:])
     foreign &= ~retweet
     created = _times(dates, session, uniform("hour"), uniform("minute"))
@@ -115,13 +120,16 @@ def draw_posts(firms: Firms, dates: Dates, size: Array, seed: int, repeat_rate: 
 
 
 def _texts(
-    tone: NDArray, foreign: NDArray, spam: NDArray, phrase: Array, tail: Array, symbol: NDArray
+    tone: NDArray, foreign: NDArray, spam: NDArray, head: Array, phrase: Array, tail: Array, symbol: NDArray
 ) -> NDArray[np.object_]:
+    """Words of the wanted tone; the heads and tails carry no mood, they keep genuine texts apart."""
     out = np.empty(len(tone), dtype=object)
     for value, phrases in ((1, _GLAD), (-1, _GLUM), (0, _FLAT)):
         rows = tone == value
         out[rows] = np.array(phrases, dtype=object)[(phrase[rows] * len(phrases)).astype(int)]
-    out += np.array(_TAILS, dtype=object)[(tail * len(_TAILS)).astype(int)]
+    heads = np.array([f"{words} " if words else "" for words in _HEADS], dtype=object)
+    tails = np.array(_TAILS, dtype=object)
+    out = heads[(head * len(heads)).astype(int)] + out + tails[(tail * len(tails)).astype(int)]
     out[foreign] = np.array(_OTHER, dtype=object)[(phrase[foreign] * len(_OTHER)).astype(int)]
     out[spam] = np.array(_SPAM, dtype=object)[(phrase[spam] * len(_SPAM)).astype(int)]
     return "$" + symbol.astype(object) + " " + out

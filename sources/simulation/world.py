@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
-from core.params import Params
+from core.params import Day, Params
 from sources.calendar import sessions
 from sources.simulation.firms import Array, Firms, draw_firms
 from sources.simulation.paths import Paths, draw_shocks, evolve
@@ -30,8 +30,8 @@ class SimulationParams(Params):
     """Parameters of the simulated market."""
 
     symbols: int = Field(default=160, ge=2, le=5000)
-    start: datetime.date = datetime.date(2010, 1, 4)
-    end: datetime.date = datetime.date(2017, 12, 29)
+    start: Day = datetime.date(2010, 1, 4)
+    end: Day = datetime.date(2017, 12, 29)
     seed: int = Field(default=7, ge=0)
     planted_ic: float = Field(default=0.06, ge=0.0, lt=0.5)
     """Mean daily correlation over symbols of the true expected five-day residual return with the realised one."""
