@@ -18,14 +18,17 @@ _NEEDS = ("numpy", "pandas", "lightgbm")
 _EXAMPLE_ROWS = 3
 
 
-def signature_of(features: list[str]) -> ModelSignature:
+def signature_of(features: list[str], layers: list[str]) -> ModelSignature:
     """Inputs and outputs of the served model: a row a symbol and session, a column a feature."""
     from mlflow.models.signature import ModelSignature
     from mlflow.types import ColSpec, Schema
 
+    from models.stack import layer_column
+
     keys = [ColSpec("datetime", "date"), ColSpec("string", "symbol")]
-    inputs = Schema([*keys, *(ColSpec("float", name, required=False) for name in features)])
-    numbers = ("signal", "expected_return", "interval_low", "interval_high", "p_wrong")
+    scale = ColSpec("double", "scale", required=False)
+    inputs = Schema([*keys, scale, *(ColSpec("float", name) for name in features)])
+    numbers = ("signal", *map(layer_column, layers), "expected_return", "interval_low", "interval_high", "p_wrong")
     return ModelSignature(inputs, Schema([*keys, *(ColSpec("double", name) for name in numbers)]))
 
 
@@ -58,7 +61,7 @@ def log_model(root: Path, run_id: str, served_model: Path, bundle: Path, manifes
             name="stack",
             python_model=str(served_model),
             artifacts={"bundle": str(bundle)},
-            signature=signature_of(features),
+            signature=signature_of(features, list(manifest["layers"])),
             input_example=example_of(features),
             pip_requirements=[f"{name}=={metadata.version(name)}" for name in _NEEDS],
             metadata={"bundle.digest": manifest["digest"]},

@@ -9,22 +9,22 @@ completes it instead.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import BundleError, GovernanceError
-from core.files import canonical_json, digest_bytes, digest_file, read_json, read_parquet, write_json
+from core.errors import GovernanceError
+from core.files import read_json
 from governance import runs
 from governance.describe import describe
-from governance.gates import Champion, Evidence, GovernanceRule, Verdict, evaluate_gates
+from governance.evidence import Training, gather, store_evidence
+from governance.gates import GovernanceRule, Verdict, evaluate_gates
 from governance.ledger import Ledger, Record
 from governance.packing import log_model
 from governance.places import LEDGER, resolve
 from governance.registry import Registry, read_registry
-from governance.seal import digest_of, seal
+from governance.seal import seal
 from governance.state import State
 from governance.store import client as open_client
 from governance.store import ensure_store, experiment, governing, tracked
@@ -35,29 +35,6 @@ if TYPE_CHECKING:
 
 _OPEN, _DONE = "open", "done"
 _EVIDENCE = "governance"
-
-
-@dataclass(frozen=True)
-class Training:
-    """The folders that a training left behind.
-
-    Parameters
-    ----------
-    bundle
-        The bundle with its manifest.json.
-    reports
-        metrics.json, daily_ic.parquet, invariances.json, report.html, data_quality/, plots/.
-    tune, train
-        One folder a layer each.
-    served_model
-        The models-from-code file that MLflow loads the bundle with.
-    """
-
-    bundle: Path
-    reports: Path
-    tune: Path
-    train: Path
-    served_model: Path
 
 
 @dataclass(frozen=True)
@@ -97,16 +74,16 @@ def project(
     StorageError
         The disk refused, or another command holds the registry.
     """
-    manifest = _checked_manifest(training.bundle)
+    manifest = training.checked_manifest()
     with governing(root):
         client = open_client(root)
         notes = sync(root, policy.model, client)
         ledger = Ledger(root / LEDGER)
         state = State(ledger.read())
         digest = manifest["digest"]
-        evidence = _evidence(root, policy, training, lineage, state, digest, horizon)
+        evidence = gather(root, training, lineage, state, digest, horizon)
         verdicts = evaluate_gates(policy, evidence)
-        fingerprint = _fingerprint(policy, training)
+        fingerprint = training.fingerprint(policy)
         known = state.of_bundle(digest)
         if known is not None and not _adds(known, fingerprint, lineage):
             version = int(known.payload["version"])
@@ -119,8 +96,8 @@ def project(
         else:
             version, run_id, model_uri = _version_of(root, client, policy, training, lineage, manifest)
         bundle_uri = f"{model_uri}/artifacts/{training.bundle.name}"
-        _require_same_bundle(resolve(bundle_uri, root), training.bundle)
-        evidence_uri = _log_evidence(client, root, run_id, training, lineage, verdicts, policy, evidence)
+        training.require_same(resolve(bundle_uri, root))
+        evidence_uri = store_evidence(client, root, run_id, training, lineage, policy, verdicts)
         record = ledger.append(
             "registered",
             lineage["author"],
@@ -149,47 +126,6 @@ def project(
         return _result(record, True, notes)
 
 
-def _checked_manifest(bundle: Path) -> dict[str, Any]:
-    path = bundle / "manifest.json"
-    if not path.is_file():
-        raise BundleError(f"{path} is missing: run `dvc repro`")
-    manifest = read_json(path)
-    for name, digest in manifest["files"].items():
-        file = bundle / name
-        if not file.is_file() or digest_file(file) != digest:
-            raise BundleError(f"{file} does not match the bundle's manifest: run `dvc repro` to make it again")
-    return manifest
-
-
-def _evidence(
-    root: Path,
-    policy: GovernanceRule,
-    training: Training,
-    lineage: Mapping[str, Any],
-    state: State,
-    digest: str,
-    horizon: int,
-) -> Evidence:
-    return Evidence(
-        metrics=read_json(training.reports / "metrics.json"),
-        invariances=read_json(training.reports / "invariances.json"),
-        lineage=lineage,
-        bundle_digest=digest,
-        daily_ic=read_parquet(training.reports / "daily_ic.parquet"),
-        champion=champion_of(root, state),
-        horizon=horizon,
-    )
-
-
-def champion_of(root: Path, state: State) -> Champion | None:
-    """The champion's stored daily rank IC, for the gate that compares with it."""
-    if state.champion is None:
-        return None
-    registration = state.registration(int(state.champion.payload["version"])).payload
-    daily_ic = read_parquet(resolve(registration["evidence_uri"], root) / "daily_ic.parquet")
-    return Champion(int(registration["version"]), registration["bundle_digest"], daily_ic)
-
-
 def _require_same_past(state: State, registry: Registry) -> None:
     """A database that has forgotten versions would give their numbers to others."""
     forgotten = max(state.registrations, default=0)
@@ -198,21 +134,6 @@ def _require_same_past(state: State, registry: Registry) -> None:
             f"the MLflow database knows versions up to {registry.highest}, the ledger up to {forgotten}: "
             "the database was replaced; restore mlruns/ from a backup"
         )
-
-
-def _require_same_bundle(stored: Path, bundle: Path) -> None:
-    if seal(stored) != seal(bundle):
-        raise BundleError(
-            f"the stored copy of {bundle} differs from it: it was changed after an interrupted registration"
-        )
-
-
-def _fingerprint(policy: GovernanceRule, training: Training) -> str:
-    """What an approval approves: the policy and the reports it was judged by."""
-    names = ("metrics.json", "invariances.json", "daily_ic.parquet")
-    return digest_bytes(
-        canonical_json([policy.digest, *(digest_file(training.reports / name) for name in names)]).encode()
-    )
 
 
 def _adds(known: Record, fingerprint: str, lineage: Mapping[str, Any]) -> bool:
@@ -336,33 +257,6 @@ def _log_runs(
         runs.log_layer(client, where, run_id, layer, training.tune / layer, training.train / layer, scores)
     client.set_terminated(run_id)
     return run_id
-
-
-def _log_evidence(
-    client: MlflowClient,
-    root: Path,
-    run_id: str,
-    training: Training,
-    lineage: Mapping[str, Any],
-    verdicts: list[Verdict],
-    policy: GovernanceRule,
-    evidence: Evidence,
-) -> str:
-    """Store what the decision rests on, under one address whose files the ledger seals."""
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder)
-        write_json(
-            temporary / "gates.json", {"policy": policy.model_dump(), "verdicts": [v.to_dict() for v in verdicts]}
-        )
-        write_json(temporary / "lineage.json", dict(lineage))
-        for name in ("metrics.json", "invariances.json", "daily_ic.parquet"):
-            shutil.copyfile(training.reports / name, temporary / name)
-        place = f"{_EVIDENCE}/{digest_of(seal(temporary))[:12]}"
-        client.log_artifacts(run_id, folder, place)
-    passed = [(f"gate.{v.gate}", float(v.passed)) for v in verdicts]
-    time = client.get_run(run_id).info.start_time
-    runs.log_in_batches(client, run_id, runs.metrics_of(dict(passed), time), [])
-    return f"{client.get_run(run_id).info.artifact_uri}/{place}"
 
 
 def _record_holdout(

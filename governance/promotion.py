@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from core.errors import GovernanceError
 from core.files import read_json, read_parquet
 from governance.describe import describe
+from governance.evidence import champion_of
 from governance.gates import Evidence, GovernanceRule, judge
 from governance.guard import file_problems, ledger_doubts, row_problems
 from governance.ledger import Ledger, Record
 from governance.people import require_name, same_person
 from governance.places import LEDGER, resolve
-from governance.projection import champion_of
 from governance.registry import Registry, read_registry
 from governance.state import State
 from governance.store import client as open_client

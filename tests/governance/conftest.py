@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
+from governance.evidence import Training
 from governance.gates import GovernanceRule
 from governance.lineage import collect_lineage, dvc_folder_md5
-from governance.projection import Registration, Training, project
+from governance.projection import Registration, project
 from governance.store import ensure_store
 
 AUTHOR = "Ann Author <ann@example.org>"
@@ -84,9 +85,14 @@ class World:
         bundle, reports = self.training.bundle, self.training.reports
         shutil.rmtree(bundle, ignore_errors=True)
         write_json(bundle / "weights.json", {"momentum": weight, "value": -weight})
-        files = digest_tree(bundle)
-        digest = digest_bytes(canonical_json(files).encode())
-        write_json(bundle / "manifest.json", {"digest": digest, "files": files, "features": ["momentum", "value"]})
+        manifest = {
+            "format": 1,
+            "features": ["momentum", "value"],
+            "layers": ["boosting", "linear"],
+            "files": digest_tree(bundle),
+        }
+        digest = digest_bytes(canonical_json(manifest).encode())
+        write_json(bundle / "manifest.json", {**manifest, "digest": digest})
         score = {"rank_ic": rank_ic, "rank_ic_t": t}
         write_json(
             reports / "metrics.json",
@@ -98,9 +104,9 @@ class World:
         )
         days = pd.bdate_range("2015-01-01", periods=300)
         noise = np.random.default_rng(seed).normal(0.0, 0.01, days.size)
-        write_parquet(reports / "daily_ic.parquet", pd.DataFrame({"date": days, "stack": rank_ic + noise}))
+        write_parquet(reports / "evaluation/daily_ic.parquet", pd.DataFrame({"date": days, "stack": rank_ic + noise}))
         write_json(reports / "invariances.json", {"ok": True, "checked": 12, "failed": []})
-        (reports / "report.html").write_text("<html><body>report</body></html>")
+        (reports / "evaluation/report.html").write_text("<html><body>report</body></html>")
         write_json(reports / "data_quality/quality.json", {"rows": 10})
         for layer in ("linear", "boosting"):
             folder = self.training.tune / layer

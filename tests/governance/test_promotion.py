@@ -1,10 +1,5 @@
 """From a training on disk to a served version, and every way it is refused."""
 
-from datetime import UTC, datetime, timedelta
-
-import pytest
-
-from core.errors import GovernanceError
 from governance import promotion
 from governance.guard import serving
 

@@ -1,0 +1,158 @@
+"""The command line `signals`. An expected error is one line on standard error and its exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from core.errors import SignalsError
+
+
+class _OneLine(TyperGroup):
+    """Ends expected errors as one line; nothing that a user can cause shows a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SignalsError as error:
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+
+app = typer.Typer(
+    cls=_OneLine,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Equity signals under governed promotion. Exit codes: 0 done, 2 parameters, 3 data, 4 session, 5 leakage, "
+    "6 bundle, 7 governance, 8 storage.",
+)
+
+Version = Annotated[str, typer.Argument(help="A version number, or an alias: candidate, champion.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decides, as 'Name <email>'; git's identity if not given.")]
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Trading session, YYYY-MM-DD; the latest if not given.")]
+
+
+def _root() -> Path:
+    from pipelines.layout import find_root
+
+    return find_root()
+
+
+@app.command()
+def run(
+    data: Annotated[str | None, typer.Option("--data", help="Folder of tables; params.yaml if not given.")] = None,
+) -> None:
+    """Run every stage that is out of date, register the bundle, preview the signals."""
+    from pipelines import run as stage
+
+    stage.run(data)
+
+
+@app.command()
+def register() -> None:
+    """Register the bundle on disk in MLflow and judge it by the gates."""
+    from pipelines import register as stage
+
+    stage.register(_root())
+
+
+@app.command()
+def status() -> None:
+    """Show champion, candidate, gates, the ledger, and what to type next."""
+    from pipelines import promote as stage
+
+    stage.status(_root())
+
+
+@app.command()
+def review(
+    version: Version,
+    decision: Annotated[str, typer.Argument(help="approve or reject")],
+    comment: Annotated[str, typer.Option("--comment", help="What you looked at and found.")],
+    by: By = None,
+) -> None:
+    """Approve or reject a version; not by its author."""
+    from pipelines import promote as stage
+
+    stage.review(_root(), version, decision, by, comment)
+
+
+@app.command()
+def waive(
+    version: Version,
+    gate: Annotated[str, typer.Argument(help="Name of the failing gate.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why the version may serve in spite of it.")],
+    until: Annotated[str, typer.Option("--until", help="Last day of the waiver, YYYY-MM-DD.")],
+    by: By = None,
+) -> None:
+    """Let a version fail one gate until a day; shown wherever the version is."""
+    from pipelines import promote as stage
+
+    stage.waive(_root(), version, gate, by, reason, until)
+
+
+@app.command()
+def promote(
+    version: Version,
+    by: By = None,
+    comment: Annotated[str, typer.Option("--comment", help="Why now.")] = "",
+) -> None:
+    """Put a reviewed version into production."""
+    from pipelines import promote as stage
+
+    stage.promote(_root(), version, by, comment)
+
+
+@app.command()
+def rollback(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: By = None) -> None:
+    """Take the champion out of production and restore the one before it."""
+    from pipelines import promote as stage
+
+    stage.rollback(_root(), by, reason)
+
+
+@app.command()
+def history(at: Annotated[str | None, typer.Option("--at", help="A day or a moment, UTC.")] = None) -> None:
+    """Show which version was in production when, and why."""
+    from pipelines import promote as stage
+
+    stage.history(_root(), at)
+
+
+@app.command()
+def infer(
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+) -> None:
+    """Write the day's signals of the champion."""
+    from pipelines import infer as stage
+
+    stage.infer(as_of, force)
+
+
+@app.command()
+def preview(as_of: AsOf = None) -> None:
+    """Write the signals of the bundle on disk, marked PREVIEW, apart from the served ones."""
+    from pipelines import infer as stage
+
+    stage.preview(as_of)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; keep it on this machine.")] = "127.0.0.1",
+) -> None:
+    """Open MLflow's pages on this machine."""
+    from pipelines import ui as stage
+
+    stage.serve_ui(_root(), host, port)
+
+
+if __name__ == "__main__":
+    app()
