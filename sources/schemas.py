@@ -204,9 +204,7 @@ def _numbers(column: pd.Series, integer: bool) -> tuple[pd.Series, np.ndarray, s
 
 
 def _flags(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
-    fits = column.isin([True, False]).to_numpy()
-    if types.is_string_dtype(column):
-        fits[:] = False
+    fits = column.isin([True, False]).to_numpy() & (not types.is_string_dtype(column))
     return column.where(fits, False).astype(bool), ~fits, "true or false"
 
 

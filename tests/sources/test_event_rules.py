@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sources.cleaning.events import clean_earnings, clean_macro, clean_posts, clean_securities
+from sources.cleaning.filings import clean_filings
+from sources.schemas import FUNDAMENTAL_VALUES, normalise
+
+FIRST, LAST = np.datetime64("2010-01-01"), np.datetime64("2016-12-30")
+
+
+def quarters(count: int, **changes: dict[int, Any]) -> pd.DataFrame:
+    """Quarterly filings of one company, every value 100, shares 10; `changes[column][row]` differ."""
+    ends = pd.date_range("2012-03-31", periods=count, freq="QE")
+    frame = pd.DataFrame(dict.fromkeys(FUNDAMENTAL_VALUES, 100.0), index=range(count)).assign(
+        symbol="AA", source="stockpup", fiscal_period="Q", amended=False, income_months=3, cashflow_months=3,
+        period_end=ends, available_date=ends + pd.Timedelta(days=45), shares_outstanding=10.0, split_factor_2017=0.5,
+    )  # fmt: skip
+    for column, rows in changes.items():
+        for row, value in rows.items():
+            frame.loc[row, column] = value
+    return frame
+
+
+def filings(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    out, found = clean_filings(normalise("fundamentals", frame, "f"), FIRST, LAST)
+    return out, found.set_index("rule")["rows"].to_dict()
+
+
+def test_clean_filings_pass() -> None:
+    out, found = filings(quarters(6))
+    assert found == {}
+    assert len(out) == 6
+    assert (out["shares"] == 5.0).all()
+    assert out["session"].iloc[0] == pd.Timestamp("2012-05-15")
+    assert out["session"].iloc[2] == pd.Timestamp("2012-11-14")
+
+
+def test_weekends_move_to_the_next_session() -> None:
+    out, _ = filings(quarters(1, available_date={0: pd.Timestamp("2012-05-26")}))
+    assert out["session"].iloc[0] == pd.Timestamp("2012-05-29")
+
+
+def test_zero_means_missing_only_where_the_source_says_so() -> None:
+    out, found = filings(quarters(6, goodwill_intangibles={2: 0.0}, dividends_per_share={2: 0.0}))
+    assert np.isnan(out["goodwill_intangibles"].iloc[2])
+    assert out["dividends_per_share"].iloc[2] == 0
+    assert found == {"goodwill_intangibles_zero": 1}
+    other, _ = filings(quarters(6, goodwill_intangibles={2: 0.0}).assign(source="pystock"))
+    assert other["goodwill_intangibles"].iloc[2] == 0
+
+
+def test_other_entity_is_dropped() -> None:
+    out, found = filings(quarters(8, assets={5: 5.0}))
+    assert found == {"other_entity": 1}
+    assert pd.Timestamp("2013-06-30") not in out["period_end"].tolist()
+    by_revenue, found = filings(quarters(8, revenue={5: 5.0}).assign(assets=np.nan))
+    assert found == {"other_entity": 1}
+    assert len(by_revenue) == 7
+
+
+def test_jumps_lose_one_filing() -> None:
+    out, found = filings(quarters(8, revenue={4: 700.0}, shares_outstanding={6: 100.0, 7: 100.0}))
+    assert found == {"revenue_jump": 1, "shares_jump": 1}
+    assert np.isnan(out["revenue"].iloc[4])
+    assert out["revenue"].notna().sum() == 7
+    assert np.isnan(out["shares"].iloc[6])
+    assert out["shares"].iloc[7] == 50.0
+
+
+def test_an_annual_figure_is_no_jump() -> None:
+    out, found = filings(quarters(8, revenue={3: 400.0, 7: 400.0}, income_months={3: 12, 7: 12}))
+    assert found == {}
+    assert out["revenue"].notna().all()
+
+
+def test_period_after_availability_is_dropped() -> None:
+    out, found = filings(quarters(4, available_date={1: pd.Timestamp("2012-06-29")}))
+    assert found == {"period_after_available": 1}
+    assert len(out) == 3
+
+
+def test_restated_filing_keeps_both_rows_in_their_own_sessions() -> None:
+    frame = quarters(4)
+    restated = frame.iloc[[1]].assign(revenue=110.0, available_date=pd.Timestamp("2012-11-30"))
+    same_day = frame.iloc[[2]].assign(revenue=120.0)
+    out, found = filings(pd.concat([frame, restated, same_day]))
+    assert found == {"repeated_in_one_session": 1}
+    again = out[out["period_end"] == pd.Timestamp("2012-06-30")]
+    assert again["revenue"].tolist() == [100.0, 110.0]
+    assert again["session"].is_monotonic_increasing
+    assert out.loc[out["period_end"] == pd.Timestamp("2012-09-30"), "revenue"].tolist() == [120.0]
+
+
+def posts(*rows: tuple[str, str, str]) -> tuple[pd.DataFrame, dict[str, int]]:
+    frame = pd.DataFrame(rows, columns=["symbol", "created_at", "text"])
+    frame = frame.assign(user_hash=range(len(frame)), followers=1, is_retweet=False, lang="en")
+    out, found = clean_posts(normalise("posts", frame, "p"), FIRST, LAST)
+    return out, found.groupby("rule")["rows"].sum().to_dict()
+
+
+def test_repeats_within_the_window() -> None:
+    out, found = posts(
+        ("AA", "2014-01-06T15:00:00Z", "buy"),
+        ("AA", "2014-01-06T15:00:01Z", "RT @user: buy"),
+        ("BB", "2014-01-06T15:00:01Z", "buy"),
+        ("AA", "2014-01-07T15:00:00Z", "RT @user: RT @user: buy"),
+        ("AA", "2014-02-05T20:00:00Z", "buy"),
+        ("AA", "2014-03-07T15:00:00Z", "buy"),
+        ("AA", "2014-03-07T15:00:00Z", ""),
+    )
+    mine = out[out["symbol"] == "AA"].set_index("created_at")["is_repeat"]
+    # 2014-02-05 is 20 sessions after 01-07; 03-07 is 21 sessions after 02-05.
+    assert mine.tolist() == [False, True, True, True, False]
+    assert not out.loc[out["symbol"] == "BB", "is_repeat"].any()
+    assert found == {"no_text": 1, "repeated_text": 3}
+    assert (out["sentiment"] > 0).all()
+    assert out["is_repeat"].dtype == bool
+
+
+def test_a_post_after_the_close_is_for_the_next_session() -> None:
+    out, _ = posts(("AA", "2014-11-28T18:00:00Z", "up"), ("AA", "2014-11-28T18:00:01Z", "down"))
+    assert out["session"].tolist() == [pd.Timestamp("2014-11-28"), pd.Timestamp("2014-12-01")]
+
+
+def test_earnings() -> None:
+    frame = pd.DataFrame(
+        {
+            "symbol": ["AA", "AA", "BB"], "announce_date": ["2014-01-02", "2014-04-03", "2014-04-05"],
+            "available_date": ["2014-01-02", "2014-04-04", "2014-04-04"], "eps_estimate": 1.0,
+            "eps_actual": [1.1, np.nan, 2.0], "surprise": 0.1,
+        }
+    )  # fmt: skip
+    out, found = clean_earnings(normalise("earnings", frame, "e"), FIRST, LAST)
+    assert out["eps_actual"].tolist() == [1.1]
+    assert set(found["rule"]) == {"no_actual_figure", "available_before_announced"}
+
+
+def test_macro_keeps_the_latest_observation_of_a_session() -> None:
+    frame = pd.DataFrame(
+        {
+            "series": "X", "date": ["2014-01-02", "2014-01-03", "2014-01-06", "2014-01-07"],
+            "available_date": ["2014-01-04", "2014-01-05", "2014-01-08", "2014-01-09"],
+            "value": [1.0, 2.0, np.nan, 3.0],
+        }
+    )  # fmt: skip
+    out, found = clean_macro(normalise("macro", frame, "m"), FIRST, LAST)
+    assert out["session"].tolist() == [pd.Timestamp("2014-01-06"), pd.Timestamp("2014-01-09")]
+    assert out["value"].tolist() == [2.0, 3.0]
+    assert found["symbol"].tolist() == ["X"]
+
+
+def test_securities() -> None:
+    frame = pd.DataFrame(
+        {"symbol": ["B", "A"], "name": "n", "exchange": "X", "sector": [None, "E"], "industry": ["I", ""]}
+    )
+    out, found = clean_securities(normalise("securities", frame, "s"))
+    assert out["sector"].tolist() == ["E", "Unknown"]
+    assert out["industry"].tolist() == ["Unknown", "I"]
+    assert len(found) == 2
