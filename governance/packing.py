@@ -54,8 +54,8 @@ def log_model(root: Path, run_id: str, served_model: Path, bundle: Path, manifes
     import mlflow
 
     features = list(manifest["features"])
-    with tracked(uri), warnings.catch_warnings(), mlflow.start_run(run_id=run_id):
-        # MLflow 3.17 warns about its own use of pandas, and that the served class has no type hints.
+    with tracked(uri), warnings.catch_warnings(record=True), mlflow.start_run(run_id=run_id):
+        # MLflow 3.17 warns of its own use of pandas, and (past any filter) of missing type hints.
         warnings.simplefilter("ignore")
         return mlflow.pyfunc.log_model(
             name="stack",
