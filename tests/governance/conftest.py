@@ -1,8 +1,9 @@
 """A tiny training on disk: a bundle, its reports and trials, in a git checkout with a DVC lock."""
 
+import contextlib
 import json
-import os
 import shutil
+import sqlite3
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,18 @@ import pytest
 import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
+from governance import promotion
 from governance.evidence import Training
 from governance.gates import GovernanceRule
+from governance.ledger import Ledger
 from governance.lineage import collect_lineage, dvc_folder_md5
 from governance.projection import Registration, project
+from governance.promotion import Decision
 from governance.store import ensure_store
 
 AUTHOR = "Ann Author <ann@example.org>"
 REVIEWER = "Rob Reviewer <rob@example.org>"
+OPERATOR = "Olga Operator"
 
 SERVED = """
 import json
@@ -77,7 +82,7 @@ class World:
             reports=self.root / "reports",
             tune=self.root / "artifacts/tune",
             train=self.root / "artifacts/train",
-            served_model=self.root / "served.py",
+            served_model=self.root / "models/served_model.py",
         )
 
     def train(self, weight: float = 1.0, rank_ic: float = 0.03, t: float = 5.0, trials: int = 2, seed: int = 0) -> None:
@@ -138,6 +143,20 @@ class World:
     def register(self) -> Registration:
         return project(self.root, self.policy, self.training, self.lineage())
 
+    def approve(self, version: int, by: str = REVIEWER) -> Decision:
+        return promotion.review(self.root, self.policy, version, "approved", by, "read the report")
+
+    def promote(self, version: int) -> Decision:
+        return promotion.promote(self.root, self.policy, version, OPERATOR)
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.root / "mlruns/ledger.jsonl")
+
+    def sql(self, statement: str, *values: object) -> list[tuple]:
+        """Change or read the database behind everyone's back."""
+        with contextlib.closing(sqlite3.connect(self.root / "mlruns/mlflow.db")) as database, database:
+            return database.execute(statement, values).fetchall()
+
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
@@ -147,16 +166,15 @@ def empty_store(tmp_path_factory):
     return root / "mlruns/mlflow.db"
 
 
-@pytest.fixture
-def world(tmp_path, empty_store, monkeypatch):
-    root = tmp_path / "checkout"
+def make_world(root: Path, store: Path) -> World:
+    """A committed checkout with one training and an empty store."""
     (root / "mlruns").mkdir(parents=True)
-    shutil.copyfile(empty_store, root / "mlruns/mlflow.db")
-    monkeypatch.setenv("SIGNALS_ROOT", str(root))
+    shutil.copyfile(store, root / "mlruns/mlflow.db")
     made = World(root, GovernanceRule.model_validate(POLICY))
     (root / "dvc.yaml").write_text("stages: {}\n")
     (root / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "governance": POLICY}))
-    (root / "served.py").write_text(SERVED)
+    (root / "models").mkdir()
+    made.training.served_model.write_text(SERVED)
     (root / ".gitignore").write_text("/mlruns/\n")
     for arguments in (
         ("init", "-q"),
@@ -167,5 +185,33 @@ def world(tmp_path, empty_store, monkeypatch):
     ):
         run_git(root, *arguments)
     made.train()
-    yield made
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return made
+
+
+@pytest.fixture
+def world(tmp_path, empty_store, monkeypatch):
+    """A checkout with a training that is not registered yet."""
+    root = tmp_path / "checkout"
+    monkeypatch.setenv("SIGNALS_ROOT", str(root))
+    return make_world(root, empty_store)
+
+
+@pytest.fixture(scope="session")
+def reigning(tmp_path_factory, empty_store):
+    """Version 1 is champion; version 2, better and approved, waits."""
+    made = make_world(tmp_path_factory.mktemp("reigning") / "checkout", empty_store)
+    for version, settings in ((1, {}), (2, {"weight": 2.0, "rank_ic": 0.05, "seed": 1})):
+        made.train(**settings)
+        assert made.register().version == version
+        made.approve(version)
+    made.promote(1)
+    return made
+
+
+@pytest.fixture
+def governed(tmp_path, reigning, monkeypatch):
+    """A copy of `reigning` in another folder: what is read from it proves that checkouts can move."""
+    root = tmp_path / "moved"
+    shutil.copytree(reigning.root, root)
+    monkeypatch.setenv("SIGNALS_ROOT", str(root))
+    return World(root, reigning.policy)

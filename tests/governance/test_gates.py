@@ -14,7 +14,9 @@ GATE = {"check": "beats_champion", "min": 1.645}
 
 
 def policy(*gates):
-    return parse(GovernanceRule, {"gates": [{"reason": REASON, "name": "gate", **gate} for gate in gates]}, "governance")
+    return parse(
+        GovernanceRule, {"gates": [{"reason": REASON, "name": "gate", **gate} for gate in gates]}, "governance"
+    )
 
 
 def evidence(**changes):
