@@ -87,8 +87,8 @@ def target_weights(signal: Array, rule: BacktestRule, sector: NDArray[np.int64] 
     given), centred, and scaled to a sum of absolute weights of `rule.gross`.
     """
     raw = np.zeros(signal.shape)
-    whole = sector is None or not rule.sector_neutral
-    groups = [np.arange(signal.shape[1])] if whole else [np.flatnonzero(sector == s) for s in np.unique(sector)]
+    codes = np.zeros(signal.shape[1], dtype=np.int64) if sector is None or not rule.sector_neutral else sector
+    groups = [np.flatnonzero(codes == code) for code in np.unique(codes)]
     for columns in groups:
         ranks = pd.DataFrame(signal[:, columns]).rank(axis=1).to_numpy()
         names = np.isfinite(ranks).sum(axis=1, keepdims=True)
