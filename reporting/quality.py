@@ -75,11 +75,12 @@ def quality_summary(findings: pd.DataFrame, coverage: pd.DataFrame, tables: pd.D
         `table, rows, first, last, symbols`, and `rows_clean` where known.
     """
     by_table = findings.groupby("table")["rows"].sum()
-    by_rule = findings.groupby(["table", "rule"])["rows"].agg(["sum", "size"])
-    by_symbol = findings.groupby(["symbol", "table", "rule"])["rows"].sum()
+    per_rule = findings.groupby(["table", "rule"], as_index=False)
+    by_rule = per_rule.agg(rows=("rows", "sum"), symbols=("symbol", "nunique"))
     symbols: dict[str, dict[str, dict[str, int]]] = {}
-    for (symbol, table, rule), rows in by_symbol.items():
-        symbols.setdefault(str(symbol), {}).setdefault(str(table), {})[str(rule)] = int(rows)
+    for found in findings.sort_values(["symbol", "table", "rule"], kind="stable").to_dict("records"):
+        rules = symbols.setdefault(found["symbol"], {}).setdefault(found["table"], {})
+        rules[found["rule"]] = rules.get(found["rule"], 0) + int(found["rows"])
     return {
         "tables": {
             str(row["table"]): {
@@ -88,10 +89,7 @@ def quality_summary(findings: pd.DataFrame, coverage: pd.DataFrame, tables: pd.D
             }
             for row in tables.to_dict("records")
         },
-        "rules": [
-            {"table": table, "rule": rule, "rows": int(row["sum"]), "symbols": int(row["size"])}
-            for (table, rule), row in by_rule.iterrows()
-        ],
+        "rules": by_rule.to_dict("records"),
         "symbols": symbols,
         "coverage": _coverage_figures(coverage),
     }

@@ -84,7 +84,9 @@ def _normalised(params: SimulationParams, table: str) -> pd.DataFrame:
     world = make_world(params)
     frame, schema = world.tables[table], TABLES[table]
     if "symbol" in frame:
-        first = pd.Series(world.dates[world.firms.listed], index=world.firms.symbols)
+        # Symbols that are listed beyond the simulated sessions are not known yet.
+        sessions = np.append(world.dates, np.datetime64("9999-12-31"))
+        first = pd.Series(sessions[np.minimum(world.firms.listed, len(world.dates))], index=world.firms.symbols)
         listed = frame["symbol"].map(first).to_numpy("datetime64[D]")
         known = np.datetime64(params.end) if schema.known is None else _days(frame[schema.known])
         frame = frame[known >= listed]

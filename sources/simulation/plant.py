@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from core.errors import ConfigError
 from sources.simulation.firms import Array
 
 HORIZON = 5
@@ -76,11 +77,24 @@ def strengths(expected: Mapping[str, Array], outcome: Array, alive: Array, plant
         `(T, N)` 1.0 where the firm is listed, NaN elsewhere.
     planted_ic
         Mean daily cross-sectional correlation of the whole with what will be realised.
+
+    Raises
+    ------
+    ConfigError
+        Too few symbols are listed to correlate anything.
     """
-    spread = np.nanstd(outcome * alive, axis=1)
-    unit = {name: np.sqrt(SHARES[name] / np.nanmean(np.nanvar(expected[name] * alive, axis=1))) for name in SHARES}
-    whole = sum(unit[name] * expected[name] for name in SHARES)
+    days = np.isfinite(alive).sum(axis=1) > 1
+    if not days.any():
+        raise ConfigError(
+            "planted_ic: fewer than two symbols are listed in the first two years: add symbols or lower late_share"
+        )
+    known = {name: (values * alive)[days] for name, values in expected.items()}
+    spread = np.nanstd((outcome * alive)[days], axis=1)
+    variance = {name: float(np.mean(np.nanvar(known[name], axis=1))) for name in SHARES}
+    # A source that never speaks, such as posts where nobody writes, leaves its share to the others.
+    unit = {name: np.sqrt(SHARES[name] / variance[name]) if variance[name] > 0 else 0.0 for name in SHARES}
+    whole = sum((unit[name] * known[name] for name in SHARES), np.zeros((len(spread), alive.shape[1])))
     # With a planted part the outcome's own spread grows: corr = x / sqrt(1 + x^2) for a ratio of spreads x.
     ratio = planted_ic / np.sqrt(1.0 - planted_ic**2)
-    scale = ratio / np.mean(np.nanstd(whole * alive, axis=1) / spread)
+    scale = ratio / np.mean(np.nanstd(whole, axis=1) / spread)
     return {name: float(scale * unit[name]) for name in SHARES}
