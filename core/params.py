@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from core.errors import ConfigError
 
@@ -15,6 +16,19 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+
+def _day(value: Any) -> Any:
+    """A date from its ISO text; DVC keeps no date values, so params.yaml writes them quoted."""
+    if isinstance(value, str):
+        try:
+            return datetime.date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("write a date as 'YYYY-MM-DD'") from None
+    return value
+
+
+Day = Annotated[datetime.date, BeforeValidator(_day)]
+"""A date in params.yaml, written quoted: '2017-12-29'."""
 
 Block = TypeVar("Block", bound=BaseModel)
 

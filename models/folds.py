@@ -11,7 +11,6 @@ López de Prado, M. (2018). Advances in Financial Machine Learning, ch. 7 and 12
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from core.errors import ConfigError
-from core.params import Params
+from core.params import Day, Params
 
 Range = tuple[int, int]
 
@@ -53,7 +52,7 @@ class FoldRule(Params):
         Number of inner splits for the search of hyper-parameters.
     """
 
-    first_test: dt.date | None = None
+    first_test: Day | None = None
     train_sessions: int = Field(default=756, ge=20)
     test_sessions: int = Field(default=252, ge=5)
     holdout_sessions: int = Field(default=252, ge=0)

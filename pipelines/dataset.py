@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from core.files import atomic_directory, read_json, write_json, write_parquet
-from features.target import make_target, risk_scale
+from features.risk import risk_scale
+from features.target import make_target
 from models.folds import tuning_folds, walk_forward
 from pipelines.layout import CLEAN, DATASET, FEATURES
 from pipelines.stage import Settings, run_stage

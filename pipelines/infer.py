@@ -21,7 +21,7 @@ from core.errors import DataError, SessionError
 from core.files import atomic_directory, canonical_json, digest_bytes, digest_tree, read_json, write_json, write_parquet, write_text
 from features.assemble import assemble
 from features.panel import Panel
-from features.target import risk_scale
+from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root

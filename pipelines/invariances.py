@@ -21,7 +21,7 @@ def main(settings: Settings) -> None:
     built, _ = split_available(settings.declared_features(), panel)
     cuts = [int(share * (len(panel.dates) - 1)) for share in CUTS]
     report = pd.concat(
-        [prove(built, panel, cuts), prove_cleaning(read_tables(RAW), settings.universe, [panel.dates[cuts[-1]]])],
+        [prove(built, panel, cuts), prove_cleaning(read_tables(RAW), settings.universe, cuts[-1:])],
         ignore_index=True,
     )
     write_json(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,17 @@ import yaml
 from pydantic import BaseModel, Field, model_validator
 
 from core.errors import ConfigError
-from core.params import Params, parse
+from core.params import Day, Params, parse
 from features.registry import FAMILIES, Feature, build_features
 from features.target import TargetRule
 from features.universe import UniverseRule
 from governance.gates import GovernanceRule
+from models.evaluation import EvaluationRule
 from models.folds import FoldRule
 from models.layers.base import LAYERS
 from models.stack import StackRule
 from models.tuning import TuningRule
 from portfolio.backtest import BacktestRule
-from portfolio.costs import CostRule
 from sources.base import PROVIDERS, Source, open_source
 
 
@@ -31,8 +30,8 @@ class DataChoice(Params):
 
     source: str
     path: str = "data/files"
-    start: datetime.date | None = None
-    end: datetime.date | None = None
+    start: Day | None = None
+    end: Day | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> DataChoice:
@@ -73,8 +72,8 @@ class Settings:
     layers: Mapping[str, BaseModel]
     tuning: TuningRule
     stack: StackRule
-    costs: CostRule
     backtest: BacktestRule
+    evaluation: EvaluationRule
     governance: GovernanceRule
 
     def open_source(self) -> Source:
@@ -105,8 +104,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "folds": FoldRule,
     "tuning": TuningRule,
     "stack": StackRule,
-    "costs": CostRule,
     "backtest": BacktestRule,
+    "evaluation": EvaluationRule,
     "governance": GovernanceRule,
 }
 _KEYS = ("seed", "data", "features", "layers", *_BLOCKS)

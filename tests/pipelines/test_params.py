@@ -1,0 +1,80 @@
+"""params.yaml is checked whole, and a refusal names the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.errors import ConfigError
+from pipelines.params import load_settings, parse_settings, read_yaml
+
+
+@pytest.fixture
+def values(repository: Path) -> dict:
+    return copy.deepcopy(yaml.safe_load((repository / "params.yaml").read_text()))
+
+
+def test_the_repositorys_params_are_valid(repository: Path) -> None:
+    settings = load_settings(repository / "params.yaml")
+    assert set(settings.features) == {"market", "fundamental", "text"}
+    assert set(settings.layers) == {"linear", "boosting"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (("sede",), 3, ["sede", "unknown parameter", "seed"]),
+        (("universe", "min_prise"), 1.0, ["universe.min_prise", "unknown parameter", "min_price"]),
+        (("target", "horizon"), 0, ["target.horizon", "0", "greater than"]),
+        (("target", "horizon"), "five", ["target.horizon", "'five'", "integer"]),
+        (("data", "source"), "vendor", ["data.source", "'vendor'", "files, simulated"]),
+        (("data", "start"), "soon", ["data.start", "'soon'", "YYYY-MM-DD"]),
+        (("data", "simulated", "symbols"), -4, ["data.simulated.symbols", "-4"]),
+        (("data", "pth"), "x", ["data.pth", "unknown parameter"]),
+        (("features", "families"), ["market", "tea_leaves"], ["tea_leaves", "market"]),
+        (("features", "tea_leaves"), {}, ["features.tea_leaves", "unknown", "market"]),
+        (("features", "families"), [], ["features.families"]),
+        (("layers", "names"), ["boosting", "boosting"], ["layers.names", "twice"]),
+        (("layers", "boosting"), {"leaves": 3}, ["layers.boosting.leaves", "unknown parameter", "num_leaves"]),
+        (("seed",), "seven", ["seed", "'seven'"]),
+        (("universe",), 3, ["universe"]),
+    ],
+)
+def test_a_bad_value_is_named(values: dict, path: tuple[str, ...], value: object, expected: list[str]) -> None:
+    here = values
+    for key in path[:-1]:
+        here = here[key]
+    here[path[-1]] = value
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(values)
+    for text in expected:
+        assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_section_is_named(values: dict) -> None:
+    del values["features"]
+    with pytest.raises(ConfigError, match="features is missing"):
+        parse_settings(values)
+
+
+def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\nseed: 2\n")
+    with pytest.raises(ConfigError, match="'seed' is written twice"):
+        read_yaml(path)
+
+
+def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_yaml(path)
+
+
+def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="git checkout"):
+        read_yaml(tmp_path / "params.yaml")
