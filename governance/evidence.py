@@ -55,6 +55,12 @@ class Training:
             self.reports / "evaluation" / _DAILY_IC,
         )
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that were tuned or trained, sorted."""
+        folders = [path for parent in (self.tune, self.train) for path in parent.glob("*/")]
+        return tuple(sorted({path.name for path in folders}))
+
     def fingerprint(self, policy: GovernanceRule) -> str:
         """What an approval approves: the policy, and the reports judged by it."""
         return digest_bytes(canonical_json([policy.digest, *map(digest_file, self.judged_by)]).encode())

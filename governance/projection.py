@@ -58,6 +58,15 @@ class Registration:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Home:
+    """Where a bundle lives in MLflow."""
+
+    version: int
+    run_id: str
+    model_uri: str
+
+
 def project(
     root: Path, policy: GovernanceRule, training: Training, lineage: Mapping[str, Any], horizon: int = 5
 ) -> Registration:
@@ -85,45 +94,54 @@ def project(
         verdicts = evaluate_gates(policy, evidence)
         fingerprint = training.fingerprint(policy)
         known = state.of_bundle(digest)
-        if known is not None and not _adds(known, fingerprint, lineage):
-            version = int(known.payload["version"])
-            _point_candidate(client, policy.model, version)
-            return _result(known, False, notes)
-        _require_same_past(state, read_registry(root, policy.model))
-        if known is not None:
-            version, run_id = int(known.payload["version"]), str(known.payload["run_id"])
-            model_uri = str(known.payload["model_uri"])
-        else:
-            version, run_id, model_uri = _version_of(root, client, policy, training, lineage, manifest)
-        bundle_uri = f"{model_uri}/artifacts/{training.bundle.name}"
-        training.require_same(resolve(bundle_uri, root))
-        evidence_uri = store_evidence(client, root, run_id, training, lineage, policy, verdicts)
-        record = ledger.append(
-            "registered",
-            lineage["author"],
-            {
-                "version": version,
-                "run_id": run_id,
-                "bundle_digest": digest,
-                "author": lineage["author"],
-                "model_uri": model_uri,
-                "bundle_uri": bundle_uri,
-                "model_files": seal(resolve(model_uri, root)),
-                "evidence_uri": evidence_uri,
-                "evidence_files": seal(resolve(evidence_uri, root)),
-                "evidence": fingerprint,
-                "policy": policy.digest,
-                "git": {key: lineage["git"][key] for key in ("commit", "clean")},
-                "dvc_lock": (lineage["dvc_lock"] or {}).get("sha256"),
-                "gates": [verdict.to_dict() for verdict in verdicts],
-            },
-        )
-        _record_holdout(ledger, state, lineage, evidence.metrics, digest)
-        client.update_model_version(policy.model, str(version), describe(record, evidence.metrics))
-        client.set_tag(run_id, "projection", _DONE)
-        _point_candidate(client, policy.model, version)
-        sync(root, policy.model, client)
-        return _result(record, True, notes)
+        adds = known is None or _adds(known, fingerprint, lineage)
+        if adds:
+            _require_same_past(state, read_registry(root, policy.model))
+            home = _home(root, client, policy, training, lineage, manifest, known)
+            training.require_same(resolve(f"{home.model_uri}/artifacts/{training.bundle.name}", root))
+            evidence_uri = store_evidence(client, root, home.run_id, training, lineage, policy, verdicts)
+            author = known.payload["author"] if known else lineage["author"]
+            known = ledger.append(
+                "registered",
+                lineage["author"],
+                {
+                    "version": home.version,
+                    "run_id": home.run_id,
+                    "bundle_digest": digest,
+                    "author": author,
+                    "model_uri": home.model_uri,
+                    "bundle_uri": f"{home.model_uri}/artifacts/{training.bundle.name}",
+                    "model_files": seal(resolve(home.model_uri, root)),
+                    "evidence_uri": evidence_uri,
+                    "evidence_files": seal(resolve(evidence_uri, root)),
+                    "evidence": fingerprint,
+                    "policy": policy.digest,
+                    "git": {key: lineage["git"][key] for key in ("commit", "clean")},
+                    "dvc_lock": (lineage["dvc_lock"] or {}).get("sha256"),
+                    "gates": [verdict.to_dict() for verdict in verdicts],
+                },
+            )
+        _finish(root, client, ledger, policy.model, known, evidence.metrics)
+        return _result(known, adds, notes)
+
+
+def _finish(
+    root: Path, client: MlflowClient, ledger: Ledger, model: str, record: Record, metrics: Mapping[str, Any]
+) -> None:
+    """What follows from a registration; done again, it changes nothing."""
+    payload = record.payload
+    version, run_id = str(payload["version"]), str(payload["run_id"])
+    client.set_registered_model_alias(model, "candidate", version)
+    if client.get_run(run_id).data.tags.get("projection") == _DONE:
+        return
+    state = State(ledger.read())
+    opened = {found.payload["bundle_digest"] for found in state.chain.of_kind("holdout_opened")}
+    if metrics.get("holdout") and payload["bundle_digest"] not in opened:
+        ledger.append("holdout_opened", record.actor, {"bundle_digest": payload["bundle_digest"]})
+    waivers = [waiver for _, waiver in sorted(state.waivers(int(version)).items())]
+    client.update_model_version(model, version, describe(record, metrics, waivers))
+    sync(root, model, client)
+    client.set_tag(run_id, "projection", _DONE)
 
 
 def _require_same_past(state: State, registry: Registry) -> None:
@@ -152,22 +170,28 @@ def _reproducible(record: Record) -> bool:
     return bool(record.payload["git"]["clean"]) and "lineage" not in failed
 
 
-def _version_of(
+def _home(
     root: Path,
     client: MlflowClient,
     policy: GovernanceRule,
     training: Training,
     lineage: Mapping[str, Any],
     manifest: Mapping[str, Any],
-) -> tuple[int, str, str]:
-    """The version's number, run and model address; made where a call before this one did not."""
+    known: Record | None,
+) -> _Home:
+    """Where the bundle lives in MLflow; made where a call before this one did not."""
     digest = manifest["digest"]
+    if known is not None:
+        home = _Home(int(known.payload["version"]), str(known.payload["run_id"]), str(known.payload["model_uri"]))
+        client.set_tag(home.run_id, "projection", _OPEN)
+        _log_reports(client, home.run_id, training, lineage)
+        return home
     for row in client.search_model_versions(f"name = '{policy.model}'"):
         if row.tags.get("bundle.digest") == digest:
-            return int(row.version), row.run_id, _location(client, policy.model, row.version)
+            return _Home(int(row.version), row.run_id, _location(client, policy.model, row.version))
     where = experiment(client, policy.model)
     _clear_unfinished(root, client, where, digest)
-    run_id = _log_runs(client, where, training, lineage, manifest)
+    run_id = _log_runs(client, where, training, lineage, digest)
     model = log_model(root, run_id, training.served_model, training.bundle, manifest)
     _ensure_model(client, policy.model)
     # The registry looks a `models:/` source up at MLflow's process-wide address.
@@ -179,7 +203,7 @@ def _version_of(
             model_id=model.model_id,
             tags=_origin_tags(lineage, digest),
         )
-    return int(row.version), run_id, _location(client, policy.model, row.version)
+    return _Home(int(row.version), run_id, _location(client, policy.model, row.version))
 
 
 def _location(client: MlflowClient, model: str, version: int | str) -> str:
@@ -218,58 +242,36 @@ def _clear_unfinished(root: Path, client: MlflowClient, where: str, digest: str)
         client.delete_run(parent.info.run_id)
 
 
-def _log_runs(
-    client: MlflowClient,
-    where: str,
-    training: Training,
-    lineage: Mapping[str, Any],
-    manifest: Mapping[str, Any],
-) -> str:
-    digest = manifest["digest"]
+def _log_runs(client: MlflowClient, where: str, training: Training, lineage: Mapping[str, Any], digest: str) -> str:
+    """The parent run with the reports, a run a layer, a run a trial; return the parent's id."""
     tags = {"projection": _OPEN, "level": "stack", "mlflow.user": lineage["author"], **_origin_tags(lineage, digest)}
     if lineage["git"]["commit"]:
         tags["mlflow.source.git.commit"] = lineage["git"]["commit"]
-    run = client.create_run(where, tags=tags, run_name=f"stack-{digest[:8]}")
-    run_id = run.info.run_id
-    metrics = read_json(training.reports / "metrics.json")
-    runs.log_in_batches(
-        client, run_id, runs.metrics_of(metrics, run.info.start_time), runs.params_of(lineage["params"]["content"])
-    )
+    run_id = client.create_run(where, tags=tags, run_name=f"stack-{digest[:8]}").info.run_id
     runs.log_datasets(client, run_id, lineage)
-    for entry in sorted(training.reports.iterdir()):
-        if entry.is_dir():
-            client.log_artifacts(run_id, str(entry), entry.name)
-        else:
-            client.log_artifact(run_id, str(entry))
-    layers = sorted(
-        {
-            path.name
-            for folder in (training.tune, training.train)
-            if folder.is_dir()
-            for path in folder.iterdir()
-            if path.is_dir()
-        }
-    )
-    for layer in layers:
-        scores = {
-            part: values[layer] for part, values in metrics.items() if isinstance(values, dict) and layer in values
-        }
+    metrics = _log_reports(client, run_id, training, lineage)
+    for layer in training.layers:
+        scores = {part: v[layer] for part, v in metrics.items() if isinstance(v, dict) and layer in v}
         runs.log_layer(client, where, run_id, layer, training.tune / layer, training.train / layer, scores)
     client.set_terminated(run_id)
     return run_id
 
 
-def _record_holdout(
-    ledger: Ledger, state: State, lineage: Mapping[str, Any], metrics: Mapping[str, Any], digest: str
-) -> None:
-    """Count each new bundle whose holdout scores were looked at."""
-    opened = {record.payload["bundle_digest"] for record in state.chain.of_kind("holdout_opened")}
-    if metrics.get("holdout") and digest not in opened:
-        ledger.append("holdout_opened", lineage["author"], {"bundle_digest": digest})
-
-
-def _point_candidate(client: MlflowClient, model: str, version: int) -> None:
-    client.set_registered_model_alias(model, "candidate", str(version))
+def _log_reports(
+    client: MlflowClient, run_id: str, training: Training, lineage: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Metrics, parameters and every file of the reports; return the metrics."""
+    metrics = read_json(training.reports / "metrics.json")
+    time = client.get_run(run_id).info.start_time
+    params = runs.params_of(lineage["params"]["content"])
+    known = client.get_run(run_id).data.params
+    runs.log_in_batches(client, run_id, runs.metrics_of(metrics, time), [p for p in params if p.key not in known])
+    for entry in sorted(training.reports.iterdir()):
+        if entry.is_dir():
+            client.log_artifacts(run_id, str(entry), entry.name)
+        else:
+            client.log_artifact(run_id, str(entry))
+    return metrics
 
 
 def _result(record: Record, created: bool, notes: list[str]) -> Registration:

@@ -179,7 +179,7 @@ def test_a_promotion_of_an_unregistered_version_is_refused(governed):
 
 
 def test_a_clock_behind_the_ledger_is_refused(governed):
-    with pytest.raises(GovernanceError, match="the clock .* is behind the ledger"):
+    with pytest.raises(GovernanceError, match=r"the clock .* is behind the ledger"):
         serving(governed.root, now=datetime.now(UTC) - timedelta(days=2))
 
 

@@ -53,9 +53,9 @@ def test_a_killed_creation_leaves_no_store(tmp_path, monkeypatch):
 
 def test_a_store_that_another_holds_is_waited_for_and_then_named(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_GOVERN_WAIT", 0.1)
+    second = store.governing(tmp_path)
     with store.governing(tmp_path), pytest.raises(StorageError, match="another process changes the registry"):
-        with store.governing(tmp_path):
-            pass
+        second.__enter__()
 
 
 def test_a_locked_database_is_named(governed, monkeypatch):
