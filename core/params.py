@@ -64,6 +64,11 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> tuple[str
     """Field names of the block that a validation path leads to."""
     here: Any = model
     for part in path:
-        if isinstance(part, str) and isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+        if (
+            isinstance(part, str)
+            and isinstance(here, type)
+            and issubclass(here, BaseModel)
+            and part in here.model_fields
+        ):
             here = here.model_fields[part].annotation
     return tuple(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else ()

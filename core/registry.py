@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 
 from core.errors import ConfigError
 
-
 T = TypeVar("T")
 
 

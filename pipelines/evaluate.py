@@ -45,7 +45,9 @@ def load_outcomes() -> pd.DataFrame:
     dates = read_parquet(DATASET / "sessions.parquet")["date"].to_numpy()
     symbols = read_parquet(DATASET / "symbols.parquet")
     names = read_parquet(CLEAN / "securities.parquet").set_index("symbol")["sector"] if _has_sectors() else None
-    sector = symbols["symbol"].map(names).fillna("Unknown") if names is not None else pd.Series("Unknown", symbols.index)
+    sector = (
+        symbols["symbol"].map(names).fillna("Unknown") if names is not None else pd.Series("Unknown", symbols.index)
+    )
     return pd.DataFrame(
         {
             "date": dates[rows["session"]],

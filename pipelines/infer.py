@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,25 @@ import numpy as np
 import pandas as pd
 
 from core.errors import DataError, SessionError
-from core.files import atomic_directory, canonical_json, digest_bytes, digest_tree, read_json, write_json, write_parquet, write_text
+from core.files import (
+    atomic_directory,
+    canonical_json,
+    digest_bytes,
+    digest_tree,
+    read_json,
+    write_json,
+    write_parquet,
+    write_text,
+)
 from features.assemble import assemble
 from features.panel import Panel
+from features.registry import Feature
+from features.risk import LOOKBACK as RISK_LOOKBACK
 from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
-from pipelines.params import Settings, load_settings, parse_settings
+from pipelines.params import Inputs, load_settings, parse_inputs
 from sources.base import Source
 from sources.calendar import sessions
 from sources.cleaning import EVENT_LOOKBACK, LOOKBACK, clean
@@ -41,7 +52,6 @@ class Day:
 
     rows: Dataset
     scale: np.ndarray
-    sector: np.ndarray
     data_digest: str
 
 
@@ -85,11 +95,9 @@ def preview(as_of: str | None = None) -> Path:
 def _write_day(
     root: Path, out: Path, bundle: Bundle, as_of: str | None, origin: Mapping[str, Any], force: bool
 ) -> Path:
-    current = load_settings(root / PARAMS)
-    trained = parse_settings(bundle.params)
-    source = current.open_source()
+    source = load_settings(root / PARAMS).open_source()
     session = resolve_session(as_of, source)
-    day = read_day(source, trained, bundle, session)
+    day = read_day(source, parse_inputs(bundle.params), bundle.features, session)
     folder = out / f"date={session}"
     manifest = {**origin, "date": str(session), "data": day.data_digest, "symbols": len(day.rows)}
     if not force and _stands(folder, manifest):
@@ -151,8 +159,8 @@ def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
     return near[-1]
 
 
-def read_day(source: Source, trained: Settings, bundle: Bundle, session: np.datetime64) -> Day:
-    """Read, clean and compute what the bundle needs to predict one session.
+def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.datetime64) -> Day:
+    """Read, clean and compute what the named features need at one session, and no more.
 
     Raises
     ------
@@ -161,19 +169,28 @@ def read_day(source: Source, trained: Settings, bundle: Bundle, session: np.date
     DataError
         A table or a feature that the bundle was trained with is missing, or the session is thin.
     """
-    declared = {feature.name: feature for feature in trained.declared_features()}
-    lookback = max((declared[name].lookback for name in bundle.features), default=1)
-    needed = lookback + trained.universe.lookback + max(LOOKBACK, EVENT_LOOKBACK)
+    declared = {feature.name: feature for feature in inputs.features}
+    unknown = [name for name in names if name not in declared]
+    if unknown:
+        raise DataError(f"this code has no feature {unknown[0]!r}: check out the commit that the version names")
+    features = [declared[name] for name in names]
+    wanted = max(feature.lookback for feature in features) + inputs.universe.lookback - 1
+    before = max(LOOKBACK, EVENT_LOOKBACK)
     last = session.astype(datetime.date)
-    dates = sessions(last - datetime.timedelta(days=int(needed * 1.5) + 30), last)[-needed:]
-    tables = {name: source.read(name, dates[0].astype(datetime.date), last) for name in source.tables()}
+    days = sessions(last - datetime.timedelta(days=int((wanted + before) * 1.5) + 30), last)
+    first = days[-wanted]
+    tables = {}
+    for name in source.tables():
+        start = first if name == "securities" else days[-wanted - (LOOKBACK if name == "prices" else EVENT_LOOKBACK)]
+        tables[name] = source.read(name, start.astype(datetime.date), last)
     prices = tables["prices"]
     if prices.empty or prices["date"].max() < pd.Timestamp(session):
         newest = "none before it" if prices.empty else f"the last before it is {prices['date'].max():%Y-%m-%d}"
         raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
-    panel = assemble(clean(tables, dates[0].astype(datetime.date), last).tables, dates, trained.universe)
+    cleaned = clean(tables, first.astype(datetime.date), last)
+    panel = assemble(cleaned.tables, days[-wanted:], inputs.universe)
     _refuse_thin(panel, session)
-    return Day(*_design(panel, [declared[name] for name in bundle.features], trained), data_digest=digest_tables(tables))
+    return Day(*_design(panel, features, inputs.target.horizon), data_digest=digest_tables(tables))
 
 
 def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
@@ -192,8 +209,8 @@ def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
         )
 
 
-def _design(panel: Panel, features: list[Any], trained: Settings) -> tuple[Dataset, np.ndarray, np.ndarray]:
-    """The last session's rows of the design matrix, with risk scale and sector."""
+def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Dataset, np.ndarray]:
+    """The last session's rows of the design matrix, and their risk scale."""
     last = len(panel.dates) - 1
     missing = [feature.name for feature in features if not feature.available(panel)]
     if missing:
@@ -217,8 +234,8 @@ def _design(panel: Panel, features: list[Any], trained: Settings) -> tuple[Datas
         forward=unknown,
         raw=unknown,
     )
-    scale = risk_scale(panel, trained.target.horizon)[last, members].astype(np.float32)
-    return rows, scale, panel.sector[members]
+    scale = risk_scale(panel.tail(last, RISK_LOOKBACK), horizon)[-1, members].astype(np.float32)
+    return rows, scale
 
 
 def digest_tables(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -18,7 +18,7 @@ CUTS = (0.5, 0.75, 0.95)
 def main(settings: Settings) -> None:
     """Prove every registered feature, the cleaning and the universe; refuse to go on with a leak."""
     panel = load_panel(CLEAN, settings.universe)
-    built, _ = split_available(settings.declared_features(), panel)
+    built, _ = split_available(settings.inputs.features, panel)
     cuts = [int(share * (len(panel.dates) - 1)) for share in CUTS]
     report = pd.concat(
         [prove(built, panel, cuts), prove_cleaning(read_tables(RAW), settings.universe, cuts[-1:])],

@@ -53,6 +53,15 @@ class Chosen(Params):
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """What decides the rows and columns that a model sees; a bundle carries it from training to serving."""
+
+    universe: UniverseRule
+    target: TargetRule
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
 class Settings:
     """All parameters of a run, validated.
 
@@ -80,9 +89,10 @@ class Settings:
         """The provider of raw tables that `data` names."""
         return open_source(self.data.source, Path(self.data.path), self.provider)
 
-    def declared_features(self) -> tuple[Feature, ...]:
-        """Every feature of the families switched on."""
-        return build_features(self.features)
+    @property
+    def inputs(self) -> Inputs:
+        """Universe, target and every feature of the families switched on."""
+        return Inputs(self.universe, self.target, build_features(self.features))
 
 
 class _Choices(Protocol):
@@ -135,7 +145,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, is not YAML, repeats a key, or is no mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
     except yaml.YAMLError as error:
@@ -178,6 +188,22 @@ def parse_settings(values: Mapping[str, Any]) -> Settings:
         features=_chosen(values, "features", "families", FAMILIES, lambda family: family.params),
         layers=_chosen(values, "layers", "names", LAYERS, lambda layer: layer.Params),
         **blocks,  # type: ignore[arg-type]
+    )
+
+
+def parse_inputs(values: Mapping[str, Any]) -> Inputs:
+    """The part of params.yaml that a bundle needs to be served, wherever its data comes from now.
+
+    Raises
+    ------
+    ConfigError
+        A family or a parameter is no longer known to this code.
+    """
+    families = _chosen(values, "features", "families", FAMILIES, lambda family: family.params)
+    return Inputs(
+        universe=parse(UniverseRule, values.get("universe") or {}, "universe"),
+        target=parse(TargetRule, values.get("target") or {}, "target"),
+        features=build_features(families),
     )
 
 
