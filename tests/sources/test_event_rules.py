@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sources.cleaning.events import clean_earnings, clean_macro, clean_posts, clean_securities
-from sources.cleaning.filings import clean_filings
+from sources.cleaning.filings import HISTORY_DAYS, clean_filings
 from sources.schemas import FUNDAMENTAL_VALUES, normalise
 
 FIRST, LAST = np.datetime64("2010-01-01"), np.datetime64("2016-12-30")
@@ -60,6 +60,14 @@ def test_other_entity_is_dropped() -> None:
     by_revenue, found = filings(quarters(8, revenue={5: 5.0}).assign(assets=np.nan))
     assert found == {"other_entity": 1}
     assert len(by_revenue) == 7
+
+
+def test_old_filings_are_no_measure() -> None:
+    frame = quarters(3, assets={2: 5.0})
+    assert filings(frame)[1] == {"other_entity": 1}
+    frame.loc[2, "available_date"] = frame.loc[1, "available_date"] + pd.Timedelta(days=HISTORY_DAYS)
+    # The first of the two is now too old, and one alone decides nothing.
+    assert filings(frame)[1] == {}
 
 
 def test_jumps_lose_one_filing() -> None:

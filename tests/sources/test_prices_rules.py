@@ -10,7 +10,7 @@ import pytest
 from core.errors import DataError
 from sources import calendar
 from sources.base import open_source
-from sources.cleaning import Cleaned, clean
+from sources.cleaning import LOOKBACK, Cleaned, clean
 from sources.schemas import normalise
 
 World = Callable[[np.ndarray], pd.DataFrame]
@@ -157,6 +157,25 @@ def test_volume(world: World, edit: Edit) -> None:
     frame = world(quiet).assign(high=45.0, low=45.0)
     frame["volume"] = 0.0
     assert rows(cleaned(frame)).loc[50, "volume"] == 0.0
+
+
+def test_lookback_is_just_enough(bars_of: Callable[..., pd.DataFrame]) -> None:
+    """The last row asks for the row 63 sessions before it, whose fate hangs on the oldest of its 62 returns."""
+    oldest, judged, last = 10, 73, 136
+    moves = np.full(last + 1, 0.01)
+    moves[oldest + 1 : oldest + 32] = 0.2
+    close = 45 * np.exp(np.cumsum(moves * (-1.0) ** np.arange(last + 1)))
+    close[judged:] *= 0.5
+    close[judged + 1 : last] = np.nan
+    close[last] = close[judged] * 0.5
+    days = calendar.sessions("2012-01-03", "2016-12-30")[: last + 1]
+    frame = normalise("prices", bars_of({"MINE": close} | {f"Z{k}": np.full(last + 1, 9.0) for k in range(10)}), "p")
+    marks = []
+    for start in (days[0], days[last + 1 - LOOKBACK], days[last + 2 - LOOKBACK]):
+        near = frame[frame["date"] >= pd.Timestamp(start)]
+        table = clean({"prices": near}, days[last].item(), days[last].item()).tables["prices"]
+        marks.append(table.query("symbol == 'MINE'")["level_break"].tolist())
+    assert marks == [[1.0], [1.0], [0.0]]
 
 
 def test_days_off_are_dropped(world: World) -> None:
