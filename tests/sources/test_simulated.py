@@ -12,11 +12,13 @@ import pytest
 from core.errors import ConfigError
 from core.params import parse
 from sources.base import open_source
-from sources.calendar import session_of_date, session_of_time
+from sources.calendar import session_of_date, session_of_time, sessions
 from sources.providers.simulated import Simulated, _normalised
 from sources.schemas import TABLES, normalise
+from sources.simulation.firms import draw_firms
+from sources.simulation.paths import draw_shocks, evolve
 from sources.simulation.plant import HORIZON, KERNELS, ahead, earned, realised
-from sources.simulation.reports import month_ends
+from sources.simulation.reports import draw_reports, month_ends
 from sources.simulation.world import SHARES, SimulationParams, make_world
 
 CLEAN = dict.fromkeys(
@@ -424,3 +426,17 @@ def test_the_default_world_is_made_in_seconds():
     assert time.process_time() - again < 1.0
     make_world.cache_clear()
     _normalised.cache_clear()
+
+
+def test_the_value_score_is_earned_two_sessions_after_it_is_known():
+    dates = sessions("2010-01-04", "2012-06-29")
+    firms = draw_firms(20, seed=1, late_share=0.0, posts_per_day=1.0)
+    reports = draw_reports(firms, dates, 1, 0.0, 0.0)
+    shocks = draw_shocks(firms, reports, len(dates), seed=1)
+    scale = {**dict.fromkeys(SHARES, 0.0), "value": 0.01}
+    paths = evolve(firms, reports, shocks, np.zeros_like(shocks.vol), dates, scale)
+    paid = (paths.residual - shocks.noise - shocks.jump) / (0.01 * firms.vol)
+    score = paths.expected["value"] / (HORIZON * firms.vol)
+    np.testing.assert_allclose(paid[2:], score[:-2], atol=1e-9)
+    assert not paid[:2].any()
+    assert np.any(np.diff(score, axis=0) != 0, axis=1).sum() > 20
