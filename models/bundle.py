@@ -1,0 +1,288 @@
+"""The stack on disk: everything that a day's signals need, in text files that are checked by digest.
+
+::
+
+    manifest.json     format, features, layers, sha256 of every file, and the digest of all that
+    features.json     declaration of every feature (family, lookback, inputs, units)
+    params.json       the parameters that the stack was made with
+    stack.json        weights, slope and calibrator of the meta-learner
+    profile.json      quantiles and coverage of each feature, for drift checks
+    layers/<name>/    the fitted layer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.errors import BundleError, DataError
+from core.files import atomic_directory, canonical_json, digest_bytes, digest_tree, read_json, write_json
+from models.dataset import Dataset
+from models.inputs import coverage, session_bounds
+from models.layers.base import LAYERS, Layer
+from models.stack import Meta, combine, fill_scale, layer_column
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+TOP_REASONS = 3
+
+# Features move slowly: one session a week describes their distribution as well as all of them.
+_PROFILE_EVERY = 5
+
+Column = NDArray[np.float64]
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    layers: Mapping[str, Layer],
+    meta: Meta,
+    declared: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    dataset: Dataset,
+) -> str:
+    """Write a bundle, whole or not at all; the same parts give the same bytes.
+
+    Parameters
+    ----------
+    layers
+        Fitted layers by name, those of `meta`.
+    declared
+        Declaration of each column of `dataset.X`, with at least `name` and `lookback`.
+    params
+        Parameters that the stack was made with, as plain values.
+    dataset
+        Rows that the layers learned from, for the profile.
+
+    Returns
+    -------
+    str
+        The bundle's digest.
+
+    Raises
+    ------
+    BundleError
+        The parts do not belong together.
+    """
+    if tuple(sorted(layers)) != meta.layers:
+        raise BundleError(f"bundle: layers {sorted(layers)} are not the stack's {list(meta.layers)}: run `dvc repro`")
+    names = [str(item["name"]) for item in declared]
+    if tuple(names) != dataset.features:
+        raise BundleError("bundle: the declared features are not the dataset's: run `dvc repro` to remake both")
+    with atomic_directory(folder) as temporary:
+        write_json(temporary / "features.json", list(declared))
+        write_json(temporary / "params.json", params)
+        write_json(temporary / "stack.json", meta.to_dict())
+        write_json(temporary / "profile.json", profile(dataset))
+        for name in meta.layers:
+            part = temporary / "layers" / name
+            part.mkdir(parents=True)
+            layers[name].save(part)
+        manifest = {
+            "format": FORMAT,
+            "features": names,
+            "layers": list(meta.layers),
+            "files": digest_tree(temporary),
+        }
+        digest = _digest(manifest)
+        write_json(temporary / MANIFEST, {**manifest, "digest": digest})
+    return digest
+
+
+def profile(dataset: Dataset) -> dict[str, Any]:
+    """Quantiles and coverage of each feature over every fifth session."""
+    rows = dataset.every(_PROFILE_EVERY)
+    shares = coverage(rows.X)
+    features = {}
+    for column, name in enumerate(dataset.features):
+        values = rows.X[:, column]
+        values = values[np.isfinite(values)]
+        cuts = np.quantile(values, QUANTILES).astype(np.float64).tolist() if len(values) else []
+        features[name] = {"coverage": float(shares[column]), "quantiles": cuts}
+    return {"quantiles": list(QUANTILES), "rows": len(rows), "features": features}
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A stack read from disk, ready to predict.
+
+    Attributes
+    ----------
+    features
+        Names of the features that the layers read, in order.
+    declared
+        Their declarations.
+    params
+        Parameters that the stack was made with.
+    digest
+        Digest of the manifest's content: the bundle's identity.
+    """
+
+    features: tuple[str, ...]
+    declared: tuple[Mapping[str, Any], ...]
+    params: Mapping[str, Any]
+    profile: Mapping[str, Any]
+    layers: Mapping[str, Layer]
+    meta: Meta
+    digest: str
+
+    @property
+    def lookback(self) -> int:
+        """Sessions of rows, the predicted one included, that a prediction reads."""
+        return max(layer.lookback for layer in self.layers.values())
+
+    @classmethod
+    def load(cls, folder: Path, verify: bool = True) -> Bundle:
+        """Read a bundle; its files are checked against their digests before any is used.
+
+        Raises
+        ------
+        BundleError
+            A file is missing, unexpected or altered, or the format is not known here.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if verify:
+            _verify(folder, manifest)
+        try:
+            declared = read_json(folder / "features.json")
+            layers = {name: LAYERS[name].load(folder / "layers" / name) for name in manifest["layers"]}
+            return cls(
+                features=tuple(manifest["features"]),
+                declared=tuple(declared),
+                params=read_json(folder / "params.json"),
+                profile=read_json(folder / "profile.json"),
+                layers=layers,
+                meta=Meta.from_dict(read_json(folder / "stack.json")),
+                digest=manifest["digest"],
+            )
+        except (DataError, KeyError, TypeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise BundleError(f"{folder} cannot be read ({reason}): make the bundle again with `dvc repro`") from error
+
+    def predict(self, rows: Dataset, scale: NDArray[np.floating], reasons: bool = True) -> pd.DataFrame:
+        """Signals of whole sessions.
+
+        Parameters
+        ----------
+        rows
+            The universe of one or more sessions; outcomes are not looked at.
+        scale : (R,)
+            Volatility of each row's outcome; where unknown, the session's median, else the stack's own.
+        reasons
+            Whether to explain each row; takes about as long as a hundred predictions.
+
+        Returns
+        -------
+        DataFrame
+            In the order of the rows: `date, symbol, rank` (1 the best), `signal`, `signal_<x>` for each
+            layer, `expected_return, interval_low, interval_high` (fractions), `p_wrong`, and with
+            `reasons` `top_reasons`: the features that add most to the signal, with their share of it.
+
+        Raises
+        ------
+        DataError
+            A feature of the bundle is missing.
+        """
+        rows = rows.with_columns(self.features)
+        weights = dict(zip(self.meta.layers, self.meta.weights.tolist(), strict=True))
+        predictions = {name: layer.predict(rows) for name, layer in self.layers.items()}
+        signal, scores = combine(predictions, rows.session, weights)
+        width = fill_scale(scale, rows.session)
+        width[np.isnan(width)] = self.meta.scale
+        frame = rows.keys().assign(rank=_rank(signal, rows.session), signal=signal)
+        for name in self.meta.layers:
+            frame[layer_column(name)] = scores[name]
+        expected = signal * self.meta.slope
+        unknown = np.full(len(rows), np.nan)
+        calibrator = self.meta.calibrator
+        low, high = calibrator.interval(expected, width) if calibrator else (unknown, unknown)
+        frame = frame.assign(
+            expected_return=expected,
+            interval_low=low,
+            interval_high=high,
+            p_wrong=calibrator.p_wrong(expected, width) if calibrator else unknown,
+        )
+        if reasons:
+            frame["top_reasons"] = self._reasons(rows, predictions, weights)
+        return frame
+
+    def _reasons(self, rows: Dataset, predictions: Mapping[str, Column], weights: Mapping[str, float]) -> list[str]:
+        """Each row's largest contributions; over all features they add up to the row's signal."""
+        parts = np.zeros((len(rows), len(self.features)))
+        for name, layer in self.layers.items():
+            parts += weights[name] * _standardised(layer.contributions(rows), predictions[name], rows)
+        parts = _standardised(parts, parts.sum(axis=1), rows)
+        order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :TOP_REASONS]
+        return [
+            "; ".join(f"{self.features[column]} {parts[row, column]:+.2f}" for column in chosen)
+            for row, chosen in enumerate(order)
+        ]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle, with its own digest checked.
+
+    Raises
+    ------
+    BundleError
+        It is missing, altered, or of an unknown format.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = read_json(path)
+    except DataError:
+        raise BundleError(f"{path} is missing or not JSON: make the bundle again with `dvc repro`") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise BundleError(f"{path}: format {found!r} is not known here, only {FORMAT}: use the release that wrote it")
+    if _digest(manifest) != manifest.get("digest"):
+        raise BundleError(f"{path} was altered after it was written: make the bundle again with `dvc repro`")
+    return manifest
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return digest_bytes(canonical_json(content).encode())
+
+
+def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
+    found, expected = digest_tree(folder, skip=(MANIFEST,)), manifest["files"]
+    for name in sorted({*found, *expected}):
+        if name not in found:
+            problem = "is missing from the bundle"
+        elif name not in expected:
+            problem = "does not belong to the bundle"
+        elif found[name] != expected[name]:
+            problem = "was altered after the bundle was written"
+        else:
+            continue
+        raise BundleError(f"{folder / name} {problem}: make the bundle again with `dvc repro`")
+
+
+def _rank(signal: Column, session: NDArray[np.int32]) -> NDArray[np.int64]:
+    """1 for the highest signal of a session; equal signals rank in the order of their rows."""
+    out = np.empty(len(signal), dtype=np.int64)
+    bounds = session_bounds(session)
+    for first, last in pairwise(bounds):
+        out[first + np.argsort(-signal[first:last], kind="stable")] = np.arange(1, last - first + 1)
+    return out
+
+
+def _standardised(parts: NDArray[np.float64], total: Column, rows: Dataset) -> NDArray[np.float64]:
+    """Parts less their session's mean, over the standard deviation of what they add up to."""
+    out = np.zeros_like(parts)
+    bounds = session_bounds(rows.session)
+    for first, last in pairwise(bounds):
+        deviation = total[first:last].std()
+        if deviation > 0:
+            out[first:last] = (parts[first:last] - parts[first:last].mean(axis=0)) / deviation
+    return out
