@@ -1,0 +1,227 @@
+import json
+import shutil
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.errors import BundleError, DataError
+from models.bundle import Bundle, write_bundle
+from models.folds import FoldRule, walk_forward
+from models.stack import StackRule, combine, stack
+from models.training import train_layer
+
+HORIZON = 2
+LAYERS = {"linear": {}, "boosting": {"n_estimators": 15, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1}}
+
+
+@pytest.fixture(scope="module")
+def made(make_dataset):
+    """A trained stack: dataset, layers, meta-learner, and the parts of a bundle."""
+    data = make_dataset(ic=0.15)
+    rule = FoldRule(train_sessions=100, test_sessions=40, holdout_sessions=40, embargo=1, valid_sessions=0)
+    folds = walk_forward(data.dates, rule, HORIZON)
+    trained = {name: train_layer(name, params, data, folds, 1) for name, params in LAYERS.items()}
+    scale = np.random.default_rng(0).uniform(0.02, 0.05, len(data)).astype(np.float32)
+    oof = {name: layer.oof for name, layer in trained.items()}
+    result = stack(oof, data, folds, StackRule(warmup_sessions=20), horizon=HORIZON, scale=scale)
+    parts = {
+        "layers": {name: layer.model for name, layer in trained.items()},
+        "meta": result.meta,
+        "declared": [{"name": name, "lookback": 5, "family": "made"} for name in data.features],
+        "params": {"seed": 1, "layers": LAYERS},
+        "dataset": data,
+    }
+    return types.SimpleNamespace(data=data, scale=scale, parts=parts)
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory):
+    path = tmp_path_factory.mktemp("made") / "bundle"
+    write_bundle(path, **made.parts)
+    return path
+
+
+def day_of(made, session):
+    rows = made.data.rows(session, session)
+    return made.data.take(rows), made.scale[rows]
+
+
+def test_predicts_what_the_models_in_memory_predict(made, folder):
+    bundle = Bundle.load(folder)
+    day, scale = day_of(made, 239)
+    frame = bundle.predict(day, scale)
+    meta = made.parts["meta"]
+    expected, scores = combine(
+        {name: layer.predict(day) for name, layer in made.parts["layers"].items()},
+        day.session,
+        dict(zip(meta.layers, meta.weights, strict=True)),
+    )
+    assert frame["signal"].to_numpy().tobytes() == expected.tobytes()
+    assert frame["signal_a"].to_numpy().tobytes() == scores["boosting"].tobytes()
+    assert frame["expected_return"].tolist() == (expected * meta.slope).tolist()
+    assert frame["p_wrong"].tolist() == meta.calibrator.p_wrong(expected * meta.slope, scale).tolist()
+    assert (bundle.features, bundle.lookback) == (made.data.features, 1)
+    assert bundle.params["seed"] == 1
+
+
+def test_columns_ranks_and_reasons(made, folder):
+    day, scale = day_of(made, 239)
+    frame = Bundle.load(folder).predict(day, scale)
+    assert list(frame) == [
+        *("date", "symbol", "rank", "signal", "signal_a", "signal_linear"),
+        *("expected_return", "interval_low", "interval_high", "p_wrong", "top_reasons"),
+    ]
+    assert frame.notna().all().all()
+    ordered = frame.sort_values("rank")
+    assert ordered["rank"].tolist() == list(range(1, len(frame) + 1))
+    assert ordered["signal"].is_monotonic_decreasing
+    assert frame["top_reasons"].str.contains("x0").mean() > 0.8
+    best = ordered.iloc[0]["top_reasons"].split("; ")
+    assert len(best) == 3
+    assert dict(item.split(" ") for item in best)["x0"].startswith("+")
+
+
+def test_reasons_add_up_to_the_signal(made, folder, monkeypatch):
+    monkeypatch.setattr("models.bundle.TOP_REASONS", len(made.data.features))
+    day, scale = day_of(made, 120)
+    frame = Bundle.load(folder).predict(day, scale)
+    sums = [sum(float(item.split(" ")[1]) for item in text.split("; ")) for text in frame["top_reasons"]]
+    np.testing.assert_allclose(sums, frame["signal"], atol=0.04)
+
+
+def test_a_day_alone_is_the_day_among_others(made, folder):
+    bundle = Bundle.load(folder)
+    rows = made.data.rows(150, 160)
+    together = bundle.predict(made.data.take(rows), made.scale[rows])
+    day, scale = day_of(made, 155)
+    alone = bundle.predict(day, scale)
+    among = together[together["date"] == made.data.dates[155]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, among, check_exact=True)
+
+
+def test_unknown_scale(made, folder):
+    bundle = Bundle.load(folder)
+    day, scale = day_of(made, 155)
+    some = bundle.predict(day, np.where(np.arange(len(day)) == 0, np.nan, scale), reasons=False)
+    none = bundle.predict(day, np.full(len(day), np.nan), reasons=False)
+    assert some.notna().all().all()
+    assert none.notna().all().all()
+    assert "top_reasons" not in none
+
+
+def test_same_parts_same_bytes(made, folder, tmp_path):
+    again = tmp_path / "again"
+    digest = write_bundle(again, **made.parts)
+    reloaded = tmp_path / "reloaded"
+    write_bundle(reloaded, **{**made.parts, "layers": Bundle.load(again).layers})
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert Path("layers/boosting/trees.txt") in files
+    for other in (again, reloaded):
+        assert sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file()) == files
+        for file in files:
+            assert (other / file).read_bytes() == (folder / file).read_bytes(), file
+    assert Bundle.load(again).digest == digest == Bundle.load(folder).digest
+
+
+def alter(path):
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+
+
+def rewrite_format(path):
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "format": 99}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: alter(folder / "layers/boosting/trees.txt"), r"trees\.txt was altered"),
+        (lambda folder: alter(folder / "stack.json"), r"stack\.json was altered"),
+        (lambda folder: (folder / "params.json").unlink(), r"params\.json is missing from the bundle"),
+        (lambda folder: (folder / "extra.txt").write_text("x"), r"extra\.txt does not belong"),
+        (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json is missing"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json is missing or not JSON"),
+        (lambda folder: alter(folder / "manifest.json"), r"manifest\.json was altered"),
+        (lambda folder: rewrite_format(folder / "manifest.json"), "format 99 is not known here"),
+        (shutil.rmtree, r"manifest\.json is missing"),
+    ],
+)
+def test_damage_is_named(folder, tmp_path, damage, message):
+    copy = tmp_path / "bundle"
+    shutil.copytree(folder, copy)
+    damage(copy)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.load(copy)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_feature(made, folder):
+    day, scale = day_of(made, 155)
+    with pytest.raises(DataError, match="lacks feature 'x5'"):
+        Bundle.load(folder).predict(day.with_columns(day.features[:5]), scale)
+
+
+def test_parts_that_do_not_belong_together(made, tmp_path):
+    with pytest.raises(BundleError, match="are not the stack's"):
+        write_bundle(tmp_path / "b", **{**made.parts, "layers": {}})
+    with pytest.raises(BundleError, match="declared features"):
+        write_bundle(tmp_path / "b", **{**made.parts, "declared": []})
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.fixture(scope="module")
+def served(folder, repository):
+    """The packed model, loaded from its own file as MLflow would."""
+    path = repository / "models" / "served_model.py"
+    namespace = {"__name__": "served_model", "__file__": str(path)}
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    model = namespace["ServedStack"]()
+    model.load_context(types.SimpleNamespace(artifacts={"bundle": str(folder)}))
+    return model
+
+
+class TestServedModel:
+    """The self-contained MLflow model says what the bundle says."""
+
+    def frame(self, made, rows):
+        data = made.data.take(rows)
+        return pd.concat([data.keys(), pd.DataFrame(data.X, columns=list(data.features))], axis=1)
+
+    def test_parity(self, made, folder, served):
+        rows = made.data.rows(150, 153)
+        expected = Bundle.load(folder).predict(made.data.take(rows), made.scale[rows], reasons=False)
+        found = served.predict(None, self.frame(made, rows).assign(scale=made.scale[rows]))
+        assert list(found) == [name for name in expected if name != "rank"]
+        for name in found:
+            if name in ("date", "symbol"):
+                assert found[name].tolist() == expected[name].tolist()
+            else:
+                np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+    def test_without_scale_or_symbol(self, made, folder, served):
+        rows = made.data.rows(150, 150)
+        unknown = np.full(rows.stop - rows.start, np.nan)
+        expected = Bundle.load(folder).predict(made.data.take(rows), unknown, reasons=False)
+        found = served.predict(None, self.frame(made, rows).drop(columns="symbol"))
+        np.testing.assert_allclose(found["p_wrong"], expected["p_wrong"], rtol=1e-9)
+        np.testing.assert_allclose(found["interval_low"], expected["interval_low"], rtol=1e-6)
+
+    def test_missing_column(self, made, served):
+        rows = made.data.rows(150, 150)
+        with pytest.raises(ValueError, match="column 'x3' is missing"):
+            served.predict(None, self.frame(made, rows).drop(columns="x3"))
+
+    def test_imports_nothing_of_the_project(self, repository):
+        import ast
+
+        tree = ast.parse((repository / "models" / "served_model.py").read_text())
+        names = {
+            (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        assert names <= {"json", "pathlib", "statistics", "lightgbm", "mlflow", "numpy", "pandas"}
