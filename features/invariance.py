@@ -2,7 +2,7 @@
 
 ====================  =================================================================================
 prefix                computed without the sessions after D, the rows up to D are the same
-future                shuffling or poisoning everything after D changes no row up to D
+future                shuffling and poisoning everything after D changes no row up to D
 lookback              computed from the last `lookback` sessions alone, the row of D is the same
 rescale               another split basis of some symbols (prices, volume, shares), or another basis of
                       announced per-share figures, changes nothing
@@ -37,7 +37,7 @@ MARGIN = 63
 """Rows up to D that a prefix must reproduce: a late filing may change what a leak wrote weeks earlier."""
 ROWS = 3
 """Rows up to D that the other changes must reproduce."""
-AHEAD = 63
+AHEAD = 42
 """Sessions after D that the future is made of."""
 TOLERANCE = 1e-5
 """Relative, for factors that round; values below the typical size are measured against that."""
@@ -49,17 +49,24 @@ Values = NDArray[np.float32]
 
 
 def spread_cuts(panel: Panel, count: int = 2) -> list[int]:
-    """Sessions at which to prove: evenly over the universe's span up to near its end, and midway through each table."""
+    """Sessions at which to prove: evenly over the universe's span up to near its end.
+
+    An event table that has no row in the weeks before any of them adds the middle of its own span.
+    """
     held = np.flatnonzero(panel.universe.any(axis=1))
     if not len(held):
         raise LeakageError("the universe is empty at every session: nothing can be proven; loosen the universe's rule")
     stop = max(len(held) - AHEAD, 1)
     cuts = {int(held[(i + 1) * stop // count - 1]) for i in range(count)}
-    cuts |= {int(np.median(events.session)) for events in panel.events.values() if len(events)}
+    for events in panel.events.values():
+        if len(events) and not any(len(events.between(cut + 1 - AHEAD, cut + 1)) for cut in cuts):
+            cuts.add(int(np.median(events.session)))
     return sorted(cut for cut in cuts if cut < len(panel.dates) - 1)
 
 
-def prove(features: Sequence[Feature], panel: Panel, cuts: Sequence[int], seed: int = 0) -> pd.DataFrame:
+def prove(
+    features: Sequence[Feature], panel: Panel, cuts: Sequence[int], seed: int = 0, symbols: int | None = None
+) -> pd.DataFrame:
     """Check every invariance of every feature.
 
     Parameters
@@ -68,6 +75,8 @@ def prove(features: Sequence[Feature], panel: Panel, cuts: Sequence[int], seed: 
         Those whose inputs the panel holds.
     cuts
         Positions D of sessions. Before each there should be the longest lookback, after each at least one session.
+    symbols
+        Prove on a panel of so many symbols, drawn by `seed`, to save time; all when None.
 
     Returns
     -------
@@ -76,6 +85,9 @@ def prove(features: Sequence[Feature], panel: Panel, cuts: Sequence[int], seed: 
     outside = [cut for cut in cuts if not 0 <= cut < len(panel.dates) - 1]
     if outside or not cuts:
         raise LeakageError(f"cuts {outside or '[]'} outside 0..{len(panel.dates) - 2}: choose sessions with a future")
+    if symbols is not None and symbols < len(panel.symbols):
+        drawn = np.random.default_rng(seed).permutation(len(panel.symbols))[:symbols]
+        panel = perturb.only(panel, np.sort(drawn))
     record = _Record(panel)
     full = _full(features, panel, cuts, record)
     for number, cut in enumerate(cuts):
@@ -122,15 +134,14 @@ class _Record:
             self.fail(feature.name, invariance, f"cannot be computed: {type(error).__name__}: {error}")
             return None
 
-    def same(self, name: str, invariance: str, old: Values, new: Values | None, last: int, change: str) -> None:
+    def same(self, name: str, invariance: str, old: Values, new: Values, last: int, change: str) -> None:
         """Compare rows that end with session `last`, bit by bit."""
-        if new is not None:
-            old, new = np.ascontiguousarray(old), np.ascontiguousarray(new)
-            self._note(name, invariance, old.view(np.uint32) != new.view(np.uint32), old, new, last, change)
+        old, new = np.ascontiguousarray(old), np.ascontiguousarray(new)
+        self._note(name, invariance, old.view(np.uint32) != new.view(np.uint32), old, new, last, change)
 
-    def close(self, name: str, invariance: str, old: Values, new: Values | None, last: int, change: str) -> None:
+    def close(self, name: str, invariance: str, old: Values, new: Values, last: int, change: str) -> None:
         """Compare rows that end with session `last`, up to rounding."""
-        if new is None or not np.isfinite(old).any():
+        if not np.isfinite(old).any():
             return
         size = np.maximum(np.abs(old), np.nanmedian(np.abs(old)))
         near = np.abs(new - old) <= TOLERANCE * size
@@ -181,7 +192,8 @@ def _prefix(
     known = panel.cut(cut)
     for feature in features:
         old, new = full[feature.name, cut], record.compute(feature, known, "prefix")
-        record.same(feature.name, "prefix", old, None if new is None else new[-len(old) :], cut, "without the future")
+        if new is not None:
+            record.same(feature.name, "prefix", old, new[-len(old) :], cut, "without the future")
 
 
 def _near(
@@ -195,53 +207,49 @@ def _near(
     start = max(0, cut + 1 - widest)
     around = panel.window(start, min(len(panel.dates), cut + 1 + AHEAD))
     today = cut - start
-    changed = dict(_changes(around, today, seed))
+    changes = list(_changes(around, today, seed))
     order = np.random.default_rng(seed).permutation(len(panel.symbols))
-    permuted, back = perturb.permute(around.cut(today), order), np.argsort(order)
+    permuted, back = perturb.permute(around, order), np.argsort(order)
 
     for lookback in sorted({feature.lookback for feature in features}):
         low = max(0, today + 1 - lookback - ROWS + 1)
-        base, known = around.window(low, len(around.dates)), around.window(low, today + 1)
-        alone = panel.tail(cut, lookback)
-        variants = {key: variant.window(low, len(variant.dates)) for key, variant in changed.items()}
-        mixed = permuted.window(low, today + 1)
         rows = slice(max(0, today - low - ROWS + 1), today - low + 1)
+        alone, base, mixed = panel.tail(cut, lookback), _since(around, low), _since(permuted, low)
+        changed = [(invariance, text, exact, _since(variant, low)) for invariance, text, exact, variant in changes]
         for feature in (feature for feature in features if feature.lookback == lookback):
             name = feature.name
+
             new = record.compute(feature, alone, "lookback")
             if new is not None:
                 record.same(name, "lookback", full[name, cut][-1:], new[-1:], cut, f"from {lookback} sessions alone")
-            old = {
-                "future": record.compute(feature, base, "future"),
-                "rescale": record.compute(feature, known, "rescale"),
-            }
-            for (invariance, change, exact), variant in variants.items():
-                before, after = old[invariance], record.compute(feature, variant, invariance)
-                if before is not None and after is not None:
-                    check = record.same if exact else record.close
-                    check(name, invariance, before[rows], after[rows], cut, change)
-            if (before := old["rescale"]) is None:
+            old = record.compute(feature, base, "lookback")
+            if old is None:
                 continue
-            after = record.compute(feature, mixed, "order")
-            if after is not None:
-                record.same(name, "order", before[rows], after[rows][:, back], cut, "symbols in another order")
-            after = record.compute(feature, _declared(known, feature), "inputs")
-            record.same(name, "inputs", before, after, cut, f"with {', '.join(feature.inputs)} alone")
+            for invariance, text, exact, variant in changed:
+                new = record.compute(feature, variant, invariance)
+                if new is not None:
+                    (record.same if exact else record.close)(name, invariance, old[rows], new[rows], cut, text)
+            new = record.compute(feature, mixed, "order")
+            if new is not None:
+                record.same(name, "order", old[rows], new[rows][:, back], cut, "symbols in another order")
+            new = record.compute(feature, _declared(base, feature), "inputs")
+            if new is not None:
+                record.same(name, "inputs", old[rows], new[rows], cut, f"with {', '.join(feature.inputs)} alone")
 
 
-def _changes(around: Panel, today: int, seed: int) -> Iterator[tuple[tuple[str, str, bool], Panel]]:
-    """Changed panels by (invariance, what was done, whether bits must be equal)."""
-    yield ("future", "future poisoned", True), perturb.poison_after(around, today, seed)
-    yield ("future", "future shuffled", True), perturb.shuffle_after(around, today, seed)
-    known = around.cut(today)
+def _since(panel: Panel, start: int) -> Panel:
+    return panel.window(start, len(panel.dates))
+
+
+def _changes(around: Panel, today: int, seed: int) -> Iterator[tuple[str, str, bool, Panel]]:
+    """Changed panels: invariance, what was done, whether bits must be equal, the panel."""
+    yield "future", "another future", True, perturb.scramble_after(around, today, seed)
     rng = np.random.default_rng(seed)
-    some = rng.random(len(around.symbols)) < 0.5
     for factors, exact in (((2.0, 0.25), True), ((3.0, 7.0), False)):
-        factor = np.where(some, rng.choice(factors, len(some)), 1.0)
-        text = f"split basis times {factors[0]:g} or {factors[1]:g}"
-        yield ("rescale", text, exact), perturb.rescale(known, factor)
-        text = f"announced per-share figures times {factors[0]:g} or {factors[1]:g}"
-        yield ("rescale", text, exact), perturb.rescale_per_share(known, factor)
+        # Two independent draws, so that a price over a per-share figure does not cancel.
+        basis, per_share = rng.choice([1.0, *factors], (2, len(around.symbols)))
+        text = f"another split basis, or per-share figures, by {factors[0]:g} or {factors[1]:g}"
+        yield "rescale", text, exact, perturb.rescale_per_share(perturb.rescale(around, basis), per_share)
 
 
 def _declared(panel: Panel, feature: Feature) -> Panel:

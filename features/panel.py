@@ -159,7 +159,9 @@ def spread(frame: pd.DataFrame, columns: Sequence[str], dates: Dates, symbols: N
     """`pivot` of several columns of one frame; the keys are looked up once."""
     row, col = positions(frame, dates, symbols)
     flat = row * len(symbols) + col
-    if len(np.unique(flat)) != len(flat):
+    taken = np.zeros(len(dates) * len(symbols), dtype=bool)
+    taken[flat] = True
+    if taken.sum() != len(flat):
         repeated = frame[frame.duplicated(["date", "symbol"])].iloc[0]
         raise DataError(
             f"columns {', '.join(columns)}: ({repeated['date']:%Y-%m-%d}, {repeated['symbol']}) occurs twice: "

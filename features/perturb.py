@@ -8,83 +8,62 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from features.panel import Array, Events, Panel
+from features.panel import Events, Panel
 
 PRICES = ("open", "high", "low", "close")
 PER_SHARE = ("eps_estimate", "eps_actual", "surprise")
 NONSENSE = 1e4
 
 
-def poison_after(panel: Panel, last: int, seed: int) -> Panel:
-    """Nonsense in everything that is known only after session `last`: prices, universe, events, series.
+def scramble_after(panel: Panel, last: int, seed: int) -> Panel:
+    """Another future: what is known only after session `last` is shuffled, and half of it poisoned.
 
-    Dates inside later events are moved to before `last`, so that a feature that places an event
-    by its period or its announcement, not by when it became known, shows it.
+    Shuffled values look true; poisoned ones are absurd. Dates inside later events are moved to
+    before `last`, so that a feature that places an event by its period or its announcement, not by
+    when it became known, shows it.
     """
     rng = np.random.default_rng(seed)
-    rest = (len(panel.dates) - last - 1, len(panel.symbols))
+    later, size = len(panel.dates) - last - 1, len(panel.symbols)
+    rows, columns = last + 1 + rng.permutation(later), rng.permutation(size)
 
-    def noise(name: str) -> Array:
-        wild = NONSENSE * np.exp(rng.normal(size=rest))
-        wild[rng.random(rest) < 0.2] = np.nan
-        return (rng.random(rest) < 0.5).astype(float) if name == "level_break" else wild
+    def future(name: str, values: NDArray) -> NDArray:
+        wild = NONSENSE * np.exp(rng.normal(size=(later, size)))
+        if name in ("universe", "level_break"):
+            wild = np.round(rng.random(wild.shape))
+        else:
+            wild[rng.random(wild.shape) < 0.2] = np.nan
+        mixed = np.where(rng.random(wild.shape) < 0.5, values[rows][:, columns], wild)
+        return np.concatenate([values[: last + 1], mixed.astype(values.dtype)])
 
     return replace(
         panel,
-        fields={name: np.concatenate([panel[name][: last + 1], noise(name)]) for name in panel.fields},
-        universe=np.concatenate([panel.universe[: last + 1], rng.random(rest) < 0.5]),
-        events={name: _poison_events(panel.events[name], panel, last, rng) for name in panel.events},
-        series={name: np.append(values[: last + 1], noise(name)[:, 0]) for name, values in panel.series.items()},
+        fields={name: future(name, panel[name]) for name in panel.fields},
+        universe=future("universe", panel.universe),
+        events={name: _other_events(panel.events[name], panel, last, rng) for name in panel.events},
+        series={name: np.append(values[: last + 1], -values[rows]) for name, values in panel.series.items()},
     )
 
 
-def _poison_events(events: Events, panel: Panel, last: int, rng: np.random.Generator) -> Events:
+def _other_events(events: Events, panel: Panel, last: int, rng: np.random.Generator) -> Events:
     late = int(np.searchsorted(events.session, last + 1))
-    count = len(events) - late
+    order = late + rng.permutation(len(events) - late)
+    poisoned = rng.random(len(order)) < 0.5
 
-    def garble(column: NDArray) -> NDArray:
-        kept, rest = column[:late], column[late:]
+    def future(column: NDArray) -> NDArray:
+        rest = column[order]
         if column.dtype.kind == "f":
-            return np.concatenate([kept, -NONSENSE * np.exp(rng.normal(size=count))])
-        if column.dtype.kind == "M":
-            days_before = rng.integers(1, 60, count).astype("timedelta64[D]")
-            return np.concatenate([kept, (panel.dates[last] - days_before).astype(column.dtype)])
-        if column.dtype.kind == "b":
-            return np.concatenate([kept, ~rest])
-        return np.concatenate([kept, rng.permutation(rest)])
+            rest[poisoned] = -NONSENSE * np.exp(rng.normal(size=poisoned.sum()))
+        elif column.dtype.kind == "M":
+            back = rng.integers(1, 60, poisoned.sum()).astype("timedelta64[D]")
+            rest[poisoned] = (panel.dates[last] - back).astype(column.dtype)
+        elif column.dtype.kind == "b":
+            rest[poisoned] = ~rest[poisoned]
+        return np.concatenate([column[:late], rest])
 
-    session = np.sort(rng.integers(last + 1, len(panel.dates), count))
     return Events(
-        np.concatenate([events.session[:late], session]),
-        np.concatenate([events.symbol[:late], rng.integers(0, len(panel.symbols), count)]),
-        {name: garble(column) for name, column in events.values.items()},
-    )
-
-
-def shuffle_after(panel: Panel, last: int, seed: int) -> Panel:
-    """The true values of everything known only after session `last`, in another order of sessions and symbols."""
-    rng = np.random.default_rng(seed)
-    rows = np.concatenate([np.arange(last + 1), rng.permutation(np.arange(last + 1, len(panel.dates)))])
-    columns = rng.permutation(len(panel.symbols))
-
-    def mix(values: NDArray) -> NDArray:
-        out = values[rows]
-        out[last + 1 :] = out[last + 1 :, columns]
-        return out
-
-    def mix_events(events: Events) -> Events:
-        late = int(np.searchsorted(events.session, last + 1))
-        order = np.concatenate([np.arange(late), late + rng.permutation(len(events) - late)])
-        return replace(
-            events, symbol=events.symbol[order], values={name: column[order] for name, column in events.values.items()}
-        )
-
-    return replace(
-        panel,
-        fields={name: mix(values) for name, values in panel.fields.items()},
-        universe=mix(panel.universe),
-        events={name: mix_events(events) for name, events in panel.events.items()},
-        series={name: values[rows] for name, values in panel.series.items()},
+        np.append(events.session[:late], np.sort(rng.integers(last + 1, len(panel.dates), len(order)))),
+        np.append(events.symbol[:late], events.symbol[order]),
+        {name: future(column) for name, column in events.values.items()},
     )
 
 
@@ -122,6 +101,25 @@ def _scaled(
         }
         out[table] = replace(events, values=values)
     return out
+
+
+def only(panel: Panel, columns: NDArray[np.int64]) -> Panel:
+    """The panel of some symbols, by ascending position."""
+    place = np.full(len(panel.symbols), -1)
+    place[columns] = np.arange(len(columns))
+
+    def narrow(events: Events) -> Events:
+        kept = events.take(place[events.symbol] >= 0)
+        return replace(kept, symbol=place[kept.symbol])
+
+    return replace(
+        panel,
+        symbols=panel.symbols[columns],
+        fields={name: np.ascontiguousarray(values[:, columns]) for name, values in panel.fields.items()},
+        universe=np.ascontiguousarray(panel.universe[:, columns]),
+        sector=panel.sector[columns],
+        events={name: narrow(events) for name, events in panel.events.items()},
+    )
 
 
 def permute(panel: Panel, order: NDArray[np.int64]) -> Panel:

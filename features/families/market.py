@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core.params import Params
 from features import kernels as k
+from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
 from features.returns import market_beta, market_grid, returns_over, unbroken
@@ -52,9 +53,11 @@ def log_ratio(upper: Array, lower: Array) -> Array:
         return np.where((upper > 0) & (lower > 0), np.log(upper / lower), np.nan)
 
 
+@remembered
 def mean_volume(panel: Panel, window: int) -> Array:
-    """Mean volume in shares."""
-    return k.rolling_mean(panel["volume"], window, least(window))
+    """Mean volume in shares, NaN where nothing was traded."""
+    mean = k.rolling_mean(panel["volume"], window, least(window))
+    return np.where(mean > 0, mean, np.nan)
 
 
 # Reversal and momentum
