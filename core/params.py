@@ -64,11 +64,9 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> tuple[str
     """Field names of the block that a validation path leads to."""
     here: Any = model
     for part in path:
-        if (
-            isinstance(part, str)
-            and isinstance(here, type)
-            and issubclass(here, BaseModel)
-            and part in here.model_fields
-        ):
-            here = here.model_fields[part].annotation
-    return tuple(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else ()
+        here = _fields(here)[str(part)].annotation if str(part) in _fields(here) else here
+    return tuple(_fields(here))
+
+
+def _fields(kind: Any) -> Mapping[str, Any]:
+    return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}

@@ -44,10 +44,7 @@ def load_outcomes() -> pd.DataFrame:
     rows = read_parquet(DATASET / "rows.parquet", columns=["session", "symbol", "forward", "raw"])
     dates = read_parquet(DATASET / "sessions.parquet")["date"].to_numpy()
     symbols = read_parquet(DATASET / "symbols.parquet")
-    names = read_parquet(CLEAN / "securities.parquet").set_index("symbol")["sector"] if _has_sectors() else None
-    sector = (
-        symbols["symbol"].map(names).fillna("Unknown") if names is not None else pd.Series("Unknown", symbols.index)
-    )
+    sector = symbols["symbol"].map(read_sectors()).fillna("Unknown")
     return pd.DataFrame(
         {
             "date": dates[rows["session"]],
@@ -59,8 +56,11 @@ def load_outcomes() -> pd.DataFrame:
     )
 
 
-def _has_sectors() -> bool:
-    return (CLEAN / "securities.parquet").is_file()
+def read_sectors() -> dict[str, str]:
+    """Sector by symbol; empty where the source has no securities table."""
+    if not (CLEAN / "securities.parquet").is_file():
+        return {}
+    return dict(read_parquet(CLEAN / "securities.parquet", columns=["symbol", "sector"]).to_numpy())
 
 
 def load_market(settings: Settings) -> pd.Series:

@@ -215,7 +215,7 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
     missing = [feature.name for feature in features if not feature.available(panel)]
     if missing:
         raise DataError(
-            f"the champion was trained with {missing[0]} ({len(missing)} such features) but the source lacks its table: "
+            f"the bundle was trained with {missing[0]} ({len(missing)} such features) but the source lacks its table: "
             "restore the table, or train and promote a version without it"
         )
     members = np.flatnonzero(panel.universe[last])

@@ -45,6 +45,4 @@ def find_root() -> Path:
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
             return folder.resolve()
     where = f"SIGNALS_ROOT={named}" if named else str(Path.cwd())
-    raise ConfigError(
-        f"{where} is not inside a checkout with dvc.yaml and params.yaml: change to it or set SIGNALS_ROOT"
-    )
+    raise ConfigError(f"{where} is no checkout with dvc.yaml and params.yaml: change to one or set SIGNALS_ROOT")

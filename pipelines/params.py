@@ -46,12 +46,6 @@ class Seed(Params):
     seed: int = Field(ge=0, lt=2**31)
 
 
-class Chosen(Params):
-    """Names switched on in a section whose other keys are blocks by name."""
-
-    names: list[str] = Field(min_length=1)
-
-
 @dataclass(frozen=True)
 class Inputs:
     """What decides the rows and columns that a model sees; a bundle carries it from training to serving."""
@@ -145,7 +139,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, is not YAML, repeats a key, or is no mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
     except yaml.YAMLError as error:
@@ -222,7 +216,9 @@ def _chosen(values: Mapping[str, Any], key: str, switch: str, known: _Choices, m
     for name in own:
         if name != switch:
             raise ConfigError(f"{key}.{name}: unknown {known.kind}; known here: {', '.join((switch, *known.names()))}")
-    names = parse(Chosen, {"names": own.get(switch)}, f"{key} ({switch})").names
+    names = own.get(switch)
+    if not isinstance(names, list) or not names:
+        raise ConfigError(f"{key}.{switch} = {names!r}: list at least one of {', '.join(known.names())}")
     for name in names:
         if name not in known:
             raise ConfigError(f"{key}.{switch}: unknown {known.kind} {name!r}; known: {', '.join(known.names())}")

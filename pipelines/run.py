@@ -42,9 +42,7 @@ def choose_data(root: Path, data: str) -> None:
     else:
         folder = Path(data) if Path(data).is_absolute() else Path(os.path.relpath(Path.cwd() / data, root))
         if not (root / folder).is_dir():
-            raise ConfigError(
-                f"data folder {data} does not exist: name a folder that holds prices.parquet or prices.csv"
-            )
+            raise ConfigError(f"data folder {data} does not exist: name one that holds prices.parquet or prices.csv")
         values["data"]["source"] = "files"
         values["data"]["path"] = folder.as_posix()
     parse_settings(values)

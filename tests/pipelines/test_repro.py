@@ -111,7 +111,8 @@ def test_killed_at_many_points_the_next_run_gives_the_same_bytes(finished, fresh
         ("pipelines.stack", 3.0),
         ("pipelines.evaluate", 3.5),
     ]
-    assert all([_kill_when(project, stage, wait) for stage, wait in kills])
+    killed = [_kill_when(project, stage, wait) for stage, wait in kills]
+    assert all(killed)
     project.repro()
     expected, got = finished.outputs(), project.outputs()
     assert sorted(got) == sorted(expected)
