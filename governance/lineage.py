@@ -99,11 +99,11 @@ def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, outs: Mappin
 
 def dvc_folder_md5(folder: Path) -> str:
     """DVC's identity of a folder: the MD5 of its sorted listing of file MD5s, with `.dir` added."""
-    names = sorted(path.relative_to(folder).parts for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     listing = []
-    for parts in names:
-        with folder.joinpath(*parts).open("rb") as handle:
-            listing.append({"md5": hashlib.file_digest(handle, "md5").hexdigest(), "relpath": "/".join(parts)})
+    for name in names:
+        with (folder / name).open("rb") as handle:
+            listing.append({"md5": hashlib.file_digest(handle, "md5").hexdigest(), "relpath": name})
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

@@ -161,7 +161,7 @@ def test_a_bundle_that_is_broken_is_not_registered(world):
     weights = world.training.bundle / "weights.json"
     whole = weights.read_bytes()
     weights.write_text("{}")
-    with pytest.raises(BundleError, match="weights.json was changed"):
+    with pytest.raises(BundleError, match=r"weights.json was changed"):
         world.register()
     weights.write_bytes(whole)
     (world.training.bundle / "extra").write_text("")

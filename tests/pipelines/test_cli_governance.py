@@ -1,0 +1,210 @@
+"""The governance commands as a user types them: fresh processes in a checkout of their own."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from core.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    GovernanceError,
+    LeakageError,
+    SessionError,
+    SignalsError,
+    StorageError,
+)
+from pipelines import cli
+from pipelines.ui import server_command, server_environment
+
+_spec = importlib.util.spec_from_file_location(
+    "governance_world", Path(__file__).parents[1] / "governance" / "conftest.py"
+)
+fixtures = importlib.util.module_from_spec(_spec)
+sys.modules["governance_world"] = fixtures
+_spec.loader.exec_module(fixtures)
+empty_store = fixtures.empty_store
+world = fixtures.world
+reigning = fixtures.reigning
+governed = fixtures.governed
+
+ROB = "Rob <rob@example.org>"
+SOON = (datetime.now(UTC) + timedelta(days=20)).date().isoformat()
+
+
+@pytest.fixture
+def signals(monkeypatch):
+    """Run a command in this process; return exit code, standard output, standard error."""
+
+    def run(world, *arguments):
+        monkeypatch.chdir(world.root)
+        result = CliRunner().invoke(cli.app, list(arguments))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.stdout, result.stderr
+
+    return run
+
+
+def ok(answer):
+    code, out, err = answer
+    assert (code, err) == (0, ""), err
+    return out
+
+
+def one_line(answer, code, pattern):
+    found, _, err = answer
+    assert found == code
+    assert err.count("\n") == 1
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    assert re.search(pattern, err), err
+
+
+def test_from_training_to_production_and_back(world, signals):
+    one_line(signals(world, "status"), 7, "run `signals register`|run `signals register` first|no champion")
+    out = ok(signals(world, "register"))
+    assert "version 1 registered" in out
+    assert re.search(r"rank_ic_t +pass +test.stack.rank_ic_t = 5, must be >= 3", out)
+    assert "signals review 1 approve --by NAME --comment TEXT" in out
+    assert "was registered before, nothing added" in ok(signals(world, "register"))
+    one_line(signals(world, "promote", "candidate"), 7, "nobody has approved it yet")
+    one_line(signals(world, "review", "candidate", "approve", "--comment", "mine"), 7, "must come from someone else")
+    out = ok(signals(world, "review", "candidate", "approve", "--by", ROB, "--comment", "read the report"))
+    assert "version 1 approved by Rob" in out
+    assert "identities are NOT verified" in out
+    out = ok(signals(world, "promote", "1", "--comment", "first"))
+    assert "version 1 is the champion; approved by Rob" in out
+    out = ok(signals(world, "status"))
+    assert "serves    version 1" in out
+    assert "the candidate is the champion; next: signals infer" in out
+    out = ok(signals(world, "history"))
+    assert re.search(
+        r"1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC +now +promoted by Ann Author .* approved by Rob .*: first", out
+    )
+    today = datetime.now(UTC).date().isoformat()
+    assert "version 1 was in production at" in ok(signals(world, "history", "--at", today))
+    assert "no version was in production" in ok(signals(world, "history", "--at", "2020-01-01T10:00:00"))
+    out = ok(signals(world, "rollback", "--reason", "a mistake"))
+    assert "version 1 taken out of production: there is no champion now" in out
+    assert "champion  none" in ok(signals(world, "status"))
+
+
+def test_a_waiver_is_visible_everywhere(world, signals):
+    world.train(t=1.0)
+    out = ok(signals(world, "register"))
+    assert "1 gate(s) block promotion: rank_ic_t" in out
+    assert "signals waive 1 rank_ic_t --by NAME" in out
+    ok(signals(world, "review", "1", "approve", "--by", ROB, "--comment", "read it"))
+    one_line(signals(world, "promote", "1"), 7, "gate rank_ic_t fails")
+    waive = ("waive", "1", "rank_ic_t", "--by", ROB, "--reason", "small size only", "--until")
+    one_line(signals(world, *waive, "soon"), 2, "'soon' is not a day")
+    ok(signals(world, *waive, SOON))
+    assert re.search(rf"rank_ic_t +WAIVED .*until {SOON}: small size only", ok(signals(world, "status")))
+    assert "served under a WAIVER: rank_ic_t" in ok(signals(world, "promote", "1"))
+    assert f"WAIVED rank_ic_t until {SOON}" in ok(signals(world, "status"))
+    assert "WAIVED rank_ic_t" in ok(signals(world, "history"))
+
+
+def test_a_moved_alias_is_told_and_put_back(governed, signals):
+    governed.sql("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'")
+    assert "WARNING the alias champion points at version 2, the ledger says version 1" in ok(
+        signals(governed, "status")
+    )
+    out = ok(signals(governed, "review", "2", "approve", "--by", ROB, "--comment", "again"))
+    assert "WARNING alias champion was version 2, the ledger says version 1: set back" in out
+    assert "WARNING" not in ok(signals(governed, "status"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "pattern"),
+    [
+        (("promote", "99"), 7, "version 99 is not in the ledger"),
+        (("promote", "challenger"), 7, "no version number and no alias"),
+        (("promote", "1"), 7, "champion already"),
+        (("review", "2", "bless", "--comment", "x"), 2, "approve or reject, not 'bless'"),
+        (("rollback", "--reason", " "), 7, "needs a reason"),
+        (("history", "--at", "yesterday"), 2, "'yesterday' is not a date"),
+        (("waive", "2", "rank_ic", "--reason", "because I say so", "--until", SOON), 7, "does not block version 2"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(governed, signals, arguments, code, pattern):
+    before = governed.ledger().path.read_bytes()
+    one_line(signals(governed, *arguments), code, pattern)
+    assert governed.ledger().path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "pattern"),
+    [
+        (lambda root: (root / "params.yaml").write_text("governance: {gates: ["), 2, "not valid YAML"),
+        (lambda root: (root / "params.yaml").write_text("seed: 1"), 2, "no block `governance`"),
+        (lambda root: (root / "params.yaml").write_text("governance: {gate: 1}"), 2, "governance.gate"),
+        (lambda root: (root / "mlruns/ledger.jsonl").write_text("{}\n"), 7, "line 1 is not a ledger record"),
+        (lambda root: (root / "mlruns/mlflow.db").write_bytes(b"x" * 999), 7, "is damaged"),
+    ],
+)
+def test_damage_is_one_line(governed, signals, damage, code, pattern):
+    damage(governed.root)
+    one_line(signals(governed, "status"), code, pattern)
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigError, DataError, SessionError, LeakageError, BundleError, GovernanceError, StorageError]
+)
+def test_every_expected_error_ends_as_its_exit_code(world, signals, monkeypatch, error):
+    def fail(_):
+        raise error("what was wrong\nand on another line")
+
+    monkeypatch.setattr("pipelines.promote.status", fail)
+    one_line(signals(world, "status"), error.exit_code, "^error: what was wrong and on another line\n$")
+    assert issubclass(error, SignalsError)
+
+
+def test_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.delenv("SIGNALS_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli.app, ["status"])
+    assert (result.exit_code, "not inside a checkout" in result.stderr) == (2, True)
+
+
+def test_the_help_imports_nothing_heavy():
+    code = (
+        "import sys; import pipelines.cli;"
+        "heavy = {'mlflow', 'pandas', 'numpy', 'pydantic', 'lightgbm'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_server_stays_on_this_machine_and_tells_no_one(tmp_path):
+    command = server_command("sqlite:///x.db", "layered-signals", "127.0.0.1", 5000)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--workers") + 1] == "1"
+    environment = server_environment(tmp_path)
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert environment["SIGNALS_ROOT"] == str(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_real_process_prints_plain_text_and_one_clear_line(world):
+    def run(*arguments):
+        command = [sys.executable, "-m", "pipelines.cli", *arguments]
+        return subprocess.run(command, cwd=world.root, capture_output=True, text=True, check=False)
+
+    registered = run("register")
+    assert (registered.returncode, registered.stderr) == (0, "")
+    assert "\x1b" not in registered.stdout
+    start = time.perf_counter()
+    refused = run("promote", "1")
+    assert time.perf_counter() - start < 60
+    assert refused.returncode == 7
+    assert refused.stderr.startswith("error: version 1 may not be promoted: nobody has approved it yet")
+    assert refused.stderr.count("\n") == 1
