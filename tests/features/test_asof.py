@@ -128,6 +128,13 @@ def test_buckets():
     assert np.isfinite(mean).sum() == 2
 
 
+def test_sums_do_not_round_with_the_order_of_rows():
+    rows = [(1, 0, value, 0, False) for value in (0.1, 0.7, -0.3, 1e9, 0.2, -1e9)]
+    one, other = events(rows), events(rows[::-1])
+    assert sum(row[2] for row in rows) != sum(row[2] for row in rows[::-1])
+    assert bucket_sum(one, one.values["value"], SHAPE)[1, 0] == bucket_sum(other, other.values["value"], SHAPE)[1, 0]
+
+
 def test_no_events_at_all():
     found = events([])
     assert np.isnan(carry(found, found.values["value"], SHAPE, 3)).all()

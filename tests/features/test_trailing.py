@@ -85,6 +85,16 @@ def test_every_habit_gives_the_sum_of_four_quarters(habit, last):
     np.testing.assert_array_equal(single[-1], FLOW[last - 4 : last + 1][::-1])
 
 
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_the_year_to_date_needs_no_other_quarters(part):
+    rows = [
+        {"session": 1, "quarter": part - 1, "months": 3 * part, "net_income": 10.0},
+        {"session": 2, "quarter": 3, "months": 12, "net_income": 100.0},
+        {"session": 3, "quarter": part + 3, "months": 3 * part, "net_income": 17.0},
+    ]
+    assert latest(filings(rows), "net_income") == 107.0
+
+
 def test_cash_flows_have_months_of_their_own():
     rows = [
         {"session": 9 * q, "quarter": q, "months": 12 if q % 4 == 3 else 3, "cash_months": 3 * (q % 4 + 1)}
@@ -127,6 +137,11 @@ def test_an_amended_filing_of_the_same_session_wins():
         {"session": 5, "quarter": 3, "months": 12, "amended": False, "net_income": 2.0},
     ]
     assert latest(filings(rows), "net_income") == 1.0
+
+
+def test_unlike_copies_of_one_filing_do_not_depend_on_their_order():
+    copies = [{"session": 5, "quarter": 3, "months": 12, "net_income": value} for value in (1.0, 2.0)]
+    assert latest(filings(copies), "net_income") == latest(filings(copies[::-1]), "net_income")
 
 
 def test_filings_older_than_the_window_are_ignored():
