@@ -31,8 +31,8 @@ def log_loss(probability: ArrayLike, happened: ArrayLike) -> float:
     return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean()) if len(p) else float("nan")
 
 
-def reliability(probability: ArrayLike, happened: ArrayLike, bins: int = 10) -> pd.DataFrame:
-    """Stated against realised frequency in bins of equal width over [0, 1].
+def reliability(probability: ArrayLike, happened: ArrayLike, bins: int = 10, equal_count: bool = False) -> pd.DataFrame:
+    """Stated against realised frequency, in bins of equal width over [0, 1] or of equally many rows.
 
     Returns
     -------
@@ -41,12 +41,15 @@ def reliability(probability: ArrayLike, happened: ArrayLike, bins: int = 10) -> 
         happened), `rows`; empty bins are left out.
     """
     p, y = _pairs(probability, happened)
-    index = np.minimum((p * bins).astype(np.int64), bins - 1)
-    rows = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        stated = np.bincount(index, p, bins) / rows
-        realised = np.bincount(index, y, bins) / rows
     edges = np.arange(bins + 1) / bins
+    if equal_count and len(p):
+        edges = np.unique(np.quantile(p, edges))
+        edges = edges if len(edges) > 1 else np.repeat(edges, 2)
+    index = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, len(edges) - 2)
+    rows = np.bincount(index, minlength=len(edges) - 1)
+    with np.errstate(invalid="ignore"):
+        stated = np.bincount(index, p, len(rows)) / rows
+        realised = np.bincount(index, y, len(rows)) / rows
     frame = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "stated": stated, "realised": realised, "rows": rows})
     return frame[frame["rows"] > 0].reset_index(drop=True)
 

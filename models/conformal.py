@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
@@ -318,29 +317,13 @@ class _Pool:
         self.sessions = np.empty(0, dtype=np.int64)
 
     def refresh(self, values: Array, sessions: NDArray[np.int64], oldest: int) -> None:
-        order = np.argsort(values, kind="stable")
-        self.values, self.sessions = _merge(self.values, self.sessions, values[order], sessions[order], oldest)
-
-
-@njit(cache=True)
-def _merge(
-    old: Array, old_session: NDArray[np.int64], new: Array, new_session: NDArray[np.int64], oldest: int
-) -> tuple[Array, NDArray[np.int64]]:
-    """Merge two ascending arrays, dropping what comes from a session before `oldest`."""
-    values = np.empty(len(old) + len(new))
-    sessions = np.empty(len(values), dtype=np.int64)
-    i = j = n = 0
-    while i < len(old) or j < len(new):
-        if j == len(new) or (i < len(old) and old[i] <= new[j]):
-            value, session = old[i], old_session[i]
-            i += 1
-        else:
-            value, session = new[j], new_session[j]
-            j += 1
-        if session >= oldest:
-            values[n], sessions[n] = value, session
-            n += 1
-    return values[:n].copy(), sessions[:n].copy()
+        """Drop what comes from a session before `oldest`, and merge what became known since."""
+        young, fresh = self.sessions >= oldest, sessions >= oldest
+        order = np.argsort(values[fresh], kind="stable")
+        added = values[fresh][order]
+        place = np.searchsorted(self.values[young], added, side="right")
+        self.values = np.insert(self.values[young], place, added)
+        self.sessions = np.insert(self.sessions[young], place, sessions[fresh][order])
 
 
 def _scaled(values: Array, scale: Array) -> Array:

@@ -144,7 +144,7 @@ def evaluate(
         ),
         "daily_ic": daily,
         "equity": equity.reset_index(drop=True),
-        "calibration": reliability(rows["p_wrong"], wrong, _CALIBRATION_BINS),
+        "calibration": reliability(rows["p_wrong"], wrong, equal_count=True),
         "coverage": coverage,
         "deciles": pd.DataFrame({"decile": np.arange(1, len(means) + 1), "forward": means}),
     }
@@ -166,7 +166,9 @@ def _join(signals: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
             raise DataError(f"evaluation: {name} lack the column {missing[0]!r}: run the stage that writes them again")
         if frame.duplicated(["date", "symbol"]).any():
             repeated = frame[frame.duplicated(["date", "symbol"])].iloc[0]
-            raise DataError(f"evaluation: {name} hold {repeated['symbol']} on {repeated['date']:%Y-%m-%d} twice: keep one row")
+            raise DataError(
+                f"evaluation: {name} hold {repeated['symbol']} on {repeated['date']:%Y-%m-%d} twice: keep one row"
+            )
     rows = signals.merge(outcomes[needed["outcomes"][1]], on=["date", "symbol"], how="left")
     if not rows["forward"].notna().any():
         raise DataError("evaluation: no signal row has a known outcome: use data that reach past the first test block")

@@ -139,7 +139,10 @@ def _certainty(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]
         f"stating the average ({base:.4f}); calibration error {number(sure, 'ece'):.4f}."
     )
     page.section("Does it know when it is wrong?", intro)
-    page.figure(_reliability(tables["calibration"]), "On the line: what it states is what happens.")
+    page.figure(
+        _reliability(tables["calibration"]),
+        "Tenths of the rows; on the line, what it states is what happens. Bars: two standard errors.",
+    )
     page.figure(_coverage(tables["coverage"], number(sure, "level")), "Share of outcomes inside the interval.")
 
 
@@ -153,7 +156,13 @@ def _where(page: Page, tables: Mapping[str, pd.DataFrame]) -> None:
         "by_year": "By year.",
     }
     for name, caption in captions.items():
-        page.table(tables[name], caption, formats=formats, headings=headings, verdicts={"rank_ic": _sign})
+        page.table(
+            tables[name].astype({tables[name].columns[0]: str}),
+            caption,
+            formats=formats,
+            headings=headings,
+            verdicts={"rank_ic": _sign},
+        )
 
 
 def _luck(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -246,10 +255,10 @@ def _equity(equity: pd.DataFrame) -> Figure:
 
 def _reliability(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(width=5.0, height=3.2)
-    low, high = (0.0, 1.0) if table.empty else (table["low"].min(), table["high"].max())
-    axes.plot([low, high], [low, high], color="#8a8f98", linewidth=1, linestyle="--")
-    share = table["rows"] / max(table["rows"].sum(), 1)
-    axes.scatter(table["stated"], table["realised"], s=15 + 300 * share)
+    # Two standard deviations of a share; overlapping outcomes make the true noise larger still.
+    noise = 2 * np.sqrt(table["realised"] * (1 - table["realised"]) / table["rows"])
+    axes.axline((0.5, 0.5), slope=1.0, color="#8a8f98", linewidth=1, linestyle="--")
+    axes.errorbar(table["stated"], table["realised"], noise, marker="o", markersize=4, linestyle="none")
     axes.set_xlabel("stated probability of a wrong sign")
     axes.set_ylabel("share that was wrong")
     return figure
