@@ -158,7 +158,7 @@ class Ledger:
                     os.ftruncate(handle.fileno(), start)
                 raise
         _sync_folder(self.path.parent)
-        return Record(**body)  # type: ignore[arg-type]
+        return Record(**body)
 
     def _recover(self, chain: Chain) -> Chain:
         """Move a torn last line into a file of its own and say so in the ledger."""

@@ -94,14 +94,15 @@ def project(
         verdicts = evaluate_gates(policy, evidence)
         fingerprint = training.fingerprint(policy)
         known = state.of_bundle(digest)
-        adds = known is None or _adds(known, fingerprint, lineage)
-        if adds:
+        record = None if known is None or _adds(known, fingerprint, lineage) else known
+        created = record is None
+        if record is None:
             _require_same_past(state, read_registry(root, policy.model))
             home = _home(root, client, policy, training, lineage, manifest, known)
             training.require_same(resolve(f"{home.model_uri}/artifacts/{training.bundle.name}", root))
             evidence_uri = store_evidence(client, root, home.run_id, training, lineage, policy, verdicts)
             author = known.payload["author"] if known else lineage["author"]
-            known = ledger.append(
+            record = ledger.append(
                 "registered",
                 lineage["author"],
                 {
@@ -121,8 +122,8 @@ def project(
                     "gates": [verdict.to_dict() for verdict in verdicts],
                 },
             )
-        _finish(root, client, ledger, policy.model, known, evidence.metrics)
-        return _result(known, adds, notes)
+        _finish(root, client, ledger, policy.model, record, evidence.metrics)
+        return _result(record, created, notes)
 
 
 def _finish(
@@ -188,7 +189,7 @@ def _home(
         return home
     for row in client.search_model_versions(f"name = '{policy.model}'"):
         if row.tags.get("bundle.digest") == digest:
-            return _Home(int(row.version), row.run_id, _location(client, policy.model, row.version))
+            return _Home(int(row.version), str(row.run_id), _location(client, policy.model, row.version))
     where = experiment(client, policy.model)
     _clear_unfinished(root, client, where, digest)
     run_id = _log_runs(client, where, training, lineage, digest)

@@ -119,18 +119,19 @@ def _log_trials(client: MlflowClient, experiment: str, parent: str, layer: str, 
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: run `dvc repro tune@{layer}`")
     client.log_artifact(parent, str(path))
-    for trial in trials.sort_values("number").itertuples(index=False):
+    for trial in trials.sort_values("number").to_dict("records"):
+        state = str(trial["state"])
         run = client.create_run(
             experiment,
-            tags={"mlflow.parentRunId": parent, "level": "trial", "trial.state": str(trial.state)},
-            run_name=f"{layer}-{int(trial.number):03d}",
+            tags={"mlflow.parentRunId": parent, "level": "trial", "trial.state": state},
+            run_name=f"{layer}-{int(trial['number']):03d}",
         )
-        numbers = {name: getattr(trial, name, None) for name in ("value", "sharpe")}
+        numbers = {name: float(trial[name]) for name in ("value", "sharpe") if pd.notna(trial.get(name))}
         client.log_batch(
             run.info.run_id,
-            metrics=metrics_of({k: float(v) for k, v in numbers.items() if pd.notna(v)}, run.info.start_time),
-            params=params_of(json.loads(trial.params))[:_BATCH_PARAMS],
+            metrics=metrics_of(numbers, run.info.start_time),
+            params=params_of(json.loads(trial["params"]))[:_BATCH_PARAMS],
         )
-        finished = str(trial.state).upper().endswith("COMPLETE")
+        finished = state.upper().endswith("COMPLETE")
         client.set_terminated(run.info.run_id, "FINISHED" if finished else "KILLED")
     return len(trials)

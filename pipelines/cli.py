@@ -14,7 +14,8 @@ from core.errors import SignalsError
 class _OneLine(TyperGroup):
     """Ends expected errors as one line; nothing that a user can cause shows a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; end an expected error with its exit code."""
         try:
             return super().invoke(ctx)
         except SignalsError as error:

@@ -14,7 +14,7 @@ from governance.guard import alias_doubts, ledger_doubts, serving
 from governance.ledger import Ledger, Record
 from governance.lineage import author
 from governance.people import UNVERIFIED
-from governance.places import LEDGER
+from governance.places import DATABASE, LEDGER
 from governance.registry import Registry, read_registry
 from governance.state import State
 from pipelines.console import Printer, utc
@@ -102,6 +102,9 @@ def status(root: Path) -> None:
     printer = Printer()
     policy = load_policy(root)
     chain = Ledger(root / LEDGER).read()
+    if not chain.records and not (root / DATABASE).is_file():
+        printer.line("nothing is registered yet; next: signals register")
+        return
     registry = read_registry(root, policy.model)
     state = State(chain)
     now = datetime.now(UTC)

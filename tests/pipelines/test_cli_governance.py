@@ -69,7 +69,7 @@ def one_line(answer, code, pattern):
 
 
 def test_from_training_to_production_and_back(world, signals):
-    one_line(signals(world, "status"), 7, "run `signals register`|run `signals register` first|no champion")
+    assert "candidate none; next: signals register" in ok(signals(world, "status"))
     out = ok(signals(world, "register"))
     assert "version 1 registered" in out
     assert re.search(r"rank_ic_t +pass +test.stack.rank_ic_t = 5, must be >= 3", out)
@@ -95,6 +95,13 @@ def test_from_training_to_production_and_back(world, signals):
     out = ok(signals(world, "rollback", "--reason", "a mistake"))
     assert "version 1 taken out of production: there is no champion now" in out
     assert "champion  none" in ok(signals(world, "status"))
+
+
+def test_a_fresh_checkout_says_where_to_begin(world, signals):
+    (world.root / "mlruns/mlflow.db").unlink()
+    assert ok(signals(world, "status")) == "nothing is registered yet; next: signals register\n"
+    assert ok(signals(world, "history")) == "no version has been in production yet\n"
+    one_line(signals(world, "promote", "1"), 7, "run `signals register` first")
 
 
 def test_a_waiver_is_visible_everywhere(world, signals):
@@ -172,7 +179,7 @@ def test_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.delenv("SIGNALS_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, ["status"])
-    assert (result.exit_code, "not inside a checkout" in result.stderr) == (2, True)
+    assert (result.exit_code, "no checkout with dvc.yaml" in result.stderr) == (2, True)
 
 
 def test_the_help_imports_nothing_heavy():
