@@ -231,7 +231,7 @@ print(sum(rolling._moment.stats.cache_hits.values()), sum(rolling._moment.stats.
 def test_compiled_kernels_are_kept_on_disk(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     counts = [
-        subprocess.run([sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, check=True).stdout
+        subprocess.check_output([sys.executable, "-c", CHILD], env=environment, text=True)
         for _ in range(2)
     ]
     assert [text.split() for text in counts] == [["0", "1"], ["1", "0"]]
