@@ -27,7 +27,7 @@ from core.files import atomic_directory, canonical_json, digest_bytes, digest_tr
 from models.dataset import Dataset
 from models.inputs import coverage, session_bounds
 from models.layers.base import LAYERS, Layer
-from models.stack import Meta, combine, fill_scale, layer_column
+from models.meta import Meta, combine, fill_scale, layer_column
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -12,8 +12,7 @@ Bailey and López de Prado (2014), The deflated Sharpe ratio (why every trial's 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +21,14 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field
 
-from core.errors import ConfigError, StorageError
-from core.files import canonical_json, digest_bytes, disk_errors
+from core.errors import ConfigError
+from core.files import canonical_json, digest_bytes
 from core.params import Params
 from models.dataset import Dataset
 from models.folds import Fold
 from models.layers.base import LAYERS, Choice, Space
 from models.scoring import decile_spread, rank_ic
+from models.studies import open_study
 from models.training import Progress, fit_predict
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def tune(
     space: Space = LAYERS[name].space if rule.trials > 1 else {}
     _require_inside(name, params, space)
     identity = study_identity(name, params, space, folds, rule, seed, data_digest, horizon)
-    with _open_study(f"{name}-{identity[:20]}", name, rule, folder) as study:
+    with open_study(f"{name}-{identity[:20]}", folder / f"{name}.journal", rule.storage) as study:
         while (done := len(_finished(study))) < rule.trials:
             if progress:
                 progress(done, rule.trials, f"{name}: trial {done}")
@@ -240,75 +240,3 @@ def _export(
         trials=trials,
         returns=returns.reset_index(drop=True),
     )
-
-
-@contextlib.contextmanager
-def _open_study(study: str, layer: str, rule: TuningRule, folder: Path) -> Iterator[optuna.Study]:
-    """The study, in the shared storage or in the layer's journal, cleared of what a dead process left."""
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if rule.storage is not None:
-        shared = _shared_storage(rule.storage)
-        opened = optuna.create_study(storage=shared, study_name=study, direction="maximize", load_if_exists=True)
-        yield opened
-        return
-    journal = folder / f"{layer}.journal"
-    with _sole_owner(journal):
-        _mend(journal)
-        backend = JournalFileBackend(str(journal))
-        storage = optuna.storages.JournalStorage(backend)
-        opened = optuna.create_study(storage=storage, study_name=study, direction="maximize", load_if_exists=True)
-        for trial in opened.get_trials(deepcopy=False):
-            if not trial.state.is_finished():
-                storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.FAIL)
-        with disk_errors(journal):
-            yield opened
-
-
-def _shared_storage(url: str) -> optuna.storages.BaseStorage:
-    import optuna
-    import sqlalchemy.exc
-
-    try:
-        return optuna.storages.RDBStorage(url)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(
-            f"tuning.storage does not answer ({reason}): check the URL and its driver, or set it to null"
-        ) from None
-
-
-@contextlib.contextmanager
-def _sole_owner(journal: Path) -> Iterator[None]:
-    """Hold the journal for this process; the operating system lets go of it when the process dies."""
-    import filelock
-
-    with disk_errors(journal):
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(journal.with_suffix(".owner"))
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise StorageError(
-                f"{journal} is in use by another process: wait for it, or set tuning.storage to share a study"
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _mend(journal: Path) -> None:
-    """Drop a last line that a killed process did not finish, and the lock it left."""
-    with disk_errors(journal):
-        for left in journal.parent.glob(f"{journal.name}.lock*"):
-            left.unlink()
-        if not journal.exists():
-            return
-        content = journal.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with journal.open("r+b") as handle:
-                handle.truncate(whole)

@@ -10,7 +10,8 @@ import pytest
 from core.errors import BundleError, DataError
 from models.bundle import Bundle, write_bundle
 from models.folds import FoldRule, walk_forward
-from models.stack import StackRule, combine, stack
+from models.meta import combine
+from models.stack import StackRule, stack
 from models.training import train_layer
 
 HORIZON = 2

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from core.errors import DataError
 from models.folds import Fold, FoldRule, walk_forward
-from models.stack import Meta, StackRule, combine, fill_scale, fit_weights, known_sessions, stack
+from models.meta import Meta, combine, fill_scale, fit_weights
+from models.stack import StackRule, known_sessions, stack
 
 HORIZON = 2
 FOLDS = FoldRule(train_sessions=80, test_sessions=40, holdout_sessions=40, embargo=0, valid_sessions=0)

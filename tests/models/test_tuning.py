@@ -14,6 +14,8 @@ from models.tuning import TuningRule, study_identity, tune
 
 RULE = FoldRule(train_sessions=150, test_sessions=40, holdout_sessions=40, embargo=1, tuning_splits=2)
 TRIALS = 8
+# Long enough for the sampler to have learned before and after a death.
+LONG = 14
 
 
 def run(make_dataset, folder, trials=TRIALS, **changes):
@@ -87,16 +89,16 @@ def dies(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     return fit(*args)
 tuning.fit_predict = dies
-helpers.run(synthetic.make_dataset, Path(sys.argv[3]))
+helpers.run(synthetic.make_dataset, Path(sys.argv[3]), trials=helpers.LONG)
 """
 
 
 def test_killed_in_the_middle_ends_with_the_same_bytes(make_dataset, tmp_path, repository):
-    whole = run(make_dataset, tmp_path / "whole")
+    whole = run(make_dataset, tmp_path / "whole", trials=LONG)
     folder = tmp_path / "killed"
     here = repository / "tests" / "models"
     # dies in the first trial (an enqueued one), then among the sampled ones
-    for fits in (1, 9):
+    for fits in (1, 15, 2):
         command = [sys.executable, "-c", KILLED, str(here / "test_tuning.py"), str(here / "synthetic.py")]
         env = {**os.environ, "PYTHONPATH": str(repository)}
         done = subprocess.run([*command, str(folder), str(fits)], cwd=tmp_path, env=env, check=False)
@@ -105,7 +107,7 @@ def test_killed_in_the_middle_ends_with_the_same_bytes(make_dataset, tmp_path, r
         with journal.open("ab") as handle:
             handle.write(b'{"op_code":6,"worker_id":"x","trial_id":0,"us')
         (folder / "linear.journal.lock").symlink_to(journal)
-    same_bytes(whole, run(make_dataset, folder), tmp_path)
+    same_bytes(whole, run(make_dataset, folder, trials=LONG), tmp_path)
 
 
 def test_changed_inputs_start_another_study(make_dataset, tmp_path):
