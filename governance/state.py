@@ -115,7 +115,7 @@ class State:
     def reigns(self) -> tuple[Reign, ...]:
         """Every stretch in production, oldest first."""
         changes = self.chain.of_kind("promoted", "rolled_back")
-        ends: tuple[Record | None, ...] = (*changes[1:], None)
+        ends: tuple[Record | None, ...] = (*changes[1:], None)[: len(changes)]
         found = []
         for change, end in zip(changes, ends, strict=True):
             version = change.payload["version"] if change.kind == "promoted" else change.payload["to"]
