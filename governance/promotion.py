@@ -141,7 +141,7 @@ def waive(
     by = require_name(by, "a waiver")
     with _desk(root, policy) as desk:
         registration = desk.state.registration(version).payload
-        failed = {failure["gate"]: failure for failure in desk.state.failures(version)}
+        failed = {failure["gate"]: failure for failure in _failed_today(desk, version)}
         if gate not in failed:
             blocking = ", ".join(failed) or "none"
             raise GovernanceError(f"gate {gate!r} does not block version {version} (blocking: {blocking})")

@@ -165,6 +165,17 @@ def test_the_champion_is_compared_again_when_promoting(governed):
     governed.promote(2)
     with pytest.raises(GovernanceError, match=r"beats_champion fails .*against version 2"):
         governed.promote(3)
+    waive(governed, "beats_champion", version=3)
+    assert [gate["gate"] for gate in governed.promote(3).record.payload["failed"]] == ["beats_champion"]
+
+
+def test_a_worse_champion_lets_a_version_pass_that_failed_before(governed):
+    governed.promote(2)
+    governed.train(weight=3.0, rank_ic=0.04, seed=2)
+    assert [v.gate for v in governed.register().verdicts if v.blocks] == ["beats_champion"]
+    governed.approve(3)
+    promotion.rollback(governed.root, governed.policy, "Olga", "loses money")
+    assert governed.promote(3).record.payload["failed"] == []
 
 
 def test_a_review_of_older_evidence_does_not_count(world):
