@@ -158,6 +158,30 @@ def test_an_announcement_of_the_same_session_is_no_earlier_one():
     assert np.isnan(FEATURES["earnings_surprise_60"](make(earnings=twice))).all()
 
 
+def test_declared_lookbacks_reach_the_oldest_rows_that_count():
+    """Rows just within each window, and a value just before it expires: one session less would lose it."""
+    late = YEARS[0] | {"session": 100}, YEARS[1] | {"session": 100 + 629}
+    panel = make(list(late), sessions=1200)
+    last = late[1]["session"] + 269
+    for name in ("income_growth", "share_issuance"):
+        assert np.isfinite(value(name, panel, last))
+        assert value(name, panel.tail(last, FEATURES[name].lookback)) == value(name, panel, last)
+    too_late = make([late[0], late[1] | {"session": 100 + 630}], sessions=1200)
+    assert np.isnan(value("income_growth", too_late, 100 + 630))
+
+
+def test_old_surprises_and_old_reports_are_forgotten():
+    old = [*ANNOUNCED[:2], ANNOUNCED[2] | {"session": 559}]
+    assert np.isfinite(value("earnings_surprise_60", make(earnings=old, sessions=600), 559))
+    old[2]["session"] = 560
+    assert np.isnan(value("earnings_surprise_60", make(earnings=old, sessions=600), 560))
+
+    again = make([{"session": 1}, {"session": 252, "source": "stockpup"}], sessions=300)
+    assert new_reports(again.events["filings"]).session.tolist() == [1]
+    again = make([{"session": 1}, {"session": 253, "source": "stockpup"}], sessions=300)
+    assert new_reports(again.events["filings"]).session.tolist() == [1, 253]
+
+
 def test_second_sources_and_amendments_are_no_news():
     quarter = {"period_end": np.datetime64("2010-12-31")}
     later = {"period_end": np.datetime64("2011-03-31")}
