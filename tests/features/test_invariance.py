@@ -89,6 +89,10 @@ MUTANTS = {
     "period_end": (feature("period_end", by_period_end, 260, ("filings",)), {"prefix", "future"}),
     "announce_date": (feature("announce_date", by_announcement, 260, ("earnings",)), {"future"}),
     "price_level": (feature("price_level", lambda p: np.log(p["close"])), {"rescale"}),
+    "trace_of_level": (
+        feature("trace_of_level", lambda p: k.change(p["close"]) + 1e-9 * np.log(p["close"]), 2),
+        {"rescale"},
+    ),
     "share_volume": (feature("share_volume", lambda p: np.log(p["volume"]), 1, ("volume",)), {"rescale"}),
     "raw_eps": (
         feature("raw_eps", lambda p: _latest(p, "earnings", "eps_actual"), 90, ("earnings",)),

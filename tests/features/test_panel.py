@@ -144,9 +144,12 @@ def test_universe_waits_after_a_break_and_looks_at_traded_prices():
 
 
 def test_universe_lookback_is_exact(panel):
-    for rule in (RULE, UniverseRule(min_dollar_volume=5e5, dollar_volume_sessions=80, coverage_sessions=60)):
+    money = {"min_dollar_volume": 5e5, "dollar_volume_sessions": 80, "coverage_sessions": 60, "break_sessions": 0}
+    jump = {"min_dollar_volume": 0.0, "coverage_sessions": 40, "break_sessions": 100}
+    broken = int(np.argmax(panel["level_break"].any(axis=1)))
+    for rule in (RULE, UniverseRule(**money), UniverseRule(**jump)):
         full = universe(panel.fields, rule)
-        for day in (300, 523, 699):
+        for day in (300, broken + 99, 523, 699):
             tail = panel.tail(day, rule.lookback)
             assert (universe(tail.fields, rule)[-1] == full[day]).all()
             assert (universe(panel.cut(day).fields, rule) == full[: day + 1]).all()

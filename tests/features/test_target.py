@@ -94,6 +94,18 @@ def test_betas_and_universe_are_those_of_d(panel):
     assert other.residual[day].tobytes() == full.residual[day].tobytes()
 
 
+def test_names_outside_the_universe_do_not_move_the_market(panel):
+    day, rule = 500, TargetRule(beta_shrinkage=0.0)
+    full = make_target(panel, rule)
+    universe, close = panel.universe.copy(), panel["close"].copy()
+    universe[day, 7] = False
+    out = make_target(replace(panel, universe=universe), rule).residual[day]
+    assert not np.array_equal(out, full.residual[day], equal_nan=True)
+    close[day + 2 :, 7] *= 3.0
+    moved = make_target(replace(panel, universe=universe, fields={**panel.fields, "close": close}), rule)
+    assert moved.residual[day].tobytes() == out.tobytes()
+
+
 def test_shrinkage_one_ignores_betas(panel):
     target = make_target(panel, TargetRule(beta_shrinkage=1.0))
     forward = np.where(panel.universe, target.forward, np.nan)
