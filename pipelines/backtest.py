@@ -5,8 +5,8 @@ from __future__ import annotations
 from core.files import atomic_directory, read_parquet, write_json, write_parquet
 from features.panel import pivot
 from pipelines.layout import BACKTEST, CLEAN, STACK
+from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
-from pipelines.tables import load_panel
 from portfolio.backtest import backtest
 
 

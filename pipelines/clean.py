@@ -11,8 +11,9 @@ from core.files import atomic_directory, write_json, write_parquet, write_text
 from features.assemble import assemble
 from features.panel import Panel
 from pipelines.layout import CLEAN, QUALITY, RAW
+from pipelines.panels import session_range
 from pipelines.stage import Settings, run_stage
-from pipelines.tables import read_tables, session_range, write_tables
+from pipelines.tables import read_tables, write_tables
 from reporting.quality import quality_page, quality_summary
 from sources.cleaning import clean
 

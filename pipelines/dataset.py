@@ -12,8 +12,8 @@ from features.risk import risk_scale
 from features.target import make_target
 from models.folds import tuning_folds, walk_forward
 from pipelines.layout import CLEAN, DATASET, FEATURES
+from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
-from pipelines.tables import load_panel
 
 
 def main(settings: Settings) -> None:

@@ -9,8 +9,8 @@ from core.files import atomic_directory, atomic_file, read_json, read_parquet, w
 from features.returns import market_return
 from models.evaluation import Evaluation, evaluate
 from pipelines.layout import BACKTEST, CLEAN, DATASET, REPORTS, STACK, TUNE
+from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
-from pipelines.tables import load_panel
 from reporting.evaluation import evaluation_page
 
 

@@ -11,8 +11,8 @@ from core.progress import progress
 from features.panel import Panel
 from features.registry import FAMILIES, Feature
 from pipelines.layout import CLEAN, FEATURES
+from pipelines.panels import load_panel
 from pipelines.stage import Settings, one_argument, run_stage
-from pipelines.tables import load_panel
 
 
 def describe(feature: Feature) -> dict[str, object]:

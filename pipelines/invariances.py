@@ -6,22 +6,24 @@ import numpy as np
 import pandas as pd
 
 from core.files import write_json
-from features.invariance import prove, prove_cleaning, require
+from features.invariance import prove, prove_cleaning, require, spread_cuts
 from pipelines.features import split_available
 from pipelines.layout import CLEAN, INVARIANCES, RAW
+from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
-from pipelines.tables import load_panel, read_tables
+from pipelines.tables import read_tables
 
-CUTS = (0.5, 0.75, 0.95)
+SYMBOLS = 150
+"""Symbols that the features are proved on; the cross-section of the rest adds time, not kinds of leak."""
 
 
 def main(settings: Settings) -> None:
     """Prove every registered feature, the cleaning and the universe; refuse to go on with a leak."""
     panel = load_panel(CLEAN, settings.universe)
     built, _ = split_available(settings.inputs.features, panel)
-    cuts = [int(share * (len(panel.dates) - 1)) for share in CUTS]
+    cuts = spread_cuts(panel)
     report = pd.concat(
-        [prove(built, panel, cuts), prove_cleaning(read_tables(RAW), settings.universe, cuts[-1:])],
+        [prove(built, panel, cuts, symbols=SYMBOLS), prove_cleaning(read_tables(RAW), settings.universe, cuts[-1:])],
         ignore_index=True,
     )
     write_json(

@@ -13,6 +13,9 @@ from pipelines.params import read_yaml
 from pipelines.samples import load_samples
 from pipelines.stage import Settings, run_stage
 
+DECIDING = ("seed", "data", "universe", "target", "features", "folds", "layers", "tuning", "stack")
+"""Sections of params.yaml that decide what a bundle is; the others only judge it."""
+
 
 def main(settings: Settings) -> None:
     """Combine what the layers predicted out of fold, and put their final fits into one bundle."""
@@ -35,7 +38,7 @@ def main(settings: Settings) -> None:
         layers={name: LAYERS[name].load(TRAIN / name / "model") for name in sorted(settings.layers)},
         meta=result.meta,
         declared=samples.declared,
-        params=read_yaml(PARAMS),
+        params={key: value for key, value in read_yaml(PARAMS).items() if key in DECIDING},
         dataset=data,
     )
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in result.meta.to_dict()["weights"].items())

@@ -1,19 +1,14 @@
-"""Tables and the panel at rest: one Parquet file a table, prices by year."""
+"""Tables at rest: one Parquet file a table, prices by year."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from core.errors import DataError
 from core.files import atomic_directory, read_parquet, write_by_year, write_parquet
-from features.assemble import assemble
-from features.panel import Panel
-from features.universe import UniverseRule
-from sources.calendar import sessions
 
 BY_YEAR = ("prices",)
 
@@ -41,15 +36,3 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     tables = {name: read_parquet(folder / name) for name in BY_YEAR if (folder / name).is_dir()}
     tables |= {file.stem: read_parquet(file) for file in sorted(folder.glob("*.parquet"))}
     return tables
-
-
-def session_range(prices: pd.DataFrame) -> np.ndarray:
-    """Every session of the exchange from the first to the last price, as `datetime64[D]`."""
-    first, last = prices["date"].min(), prices["date"].max()
-    return sessions(first.date(), last.date())
-
-
-def load_panel(folder: Path, rule: UniverseRule) -> Panel:
-    """The panel of a folder of clean tables, over all sessions that have prices."""
-    tables = read_tables(folder)
-    return assemble(tables, session_range(tables["prices"]), rule)
