@@ -1,0 +1,157 @@
+"""From a finished run to served signals, as the people who do it type it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.files import digest_tree
+from features.registry import build_features
+from pipelines.infer import read_day
+from pipelines.params import load_settings
+from pipelines.samples import load_samples
+from sources.base import open_source
+
+pytestmark = pytest.mark.slow
+
+GRACE = "Grace <grace@example.org>"
+FAILING = {"gates": [{"name": "no_leakage", "check": "invariances", "waivable": False, "reason": "leaks are fatal"}]}
+
+
+@pytest.fixture(scope="module")
+def served(finished, tmp_path_factory: pytest.TempPathFactory):
+    """A project whose first version is in production; read it or copy it."""
+    project = finished.copy(tmp_path_factory.mktemp("served") / "project")
+    project.set_params({"governance": FAILING})
+    project.signals("register")
+    return project
+
+
+def manifest_of(project, folder: str, day: str) -> dict:
+    return json.loads((project.root / folder / f"date={day}" / "manifest.json").read_text())
+
+
+def last_session(project) -> str:
+    sessions = pd.read_parquet(project.root / "data/dataset/sessions.parquet")
+    return f"{sessions['date'].iloc[-1]:%Y-%m-%d}"
+
+
+def test_a_preview_is_marked_and_kept_apart(served) -> None:
+    day = last_session(served)
+    served.signals("preview")
+    folder = served.root / "preview" / f"date={day}"
+    assert manifest_of(served, "preview", day)["preview"] is True
+    assert (folder / "signals.csv").read_text().startswith("# PREVIEW")
+    frame = pd.read_parquet(folder / "signals.parquet")
+    assert frame["signal"].abs().max() > 0
+    assert abs(frame["signal"].mean()) < 1e-6
+    assert sorted(frame["rank"]) == list(range(1, len(frame) + 1))
+    assert frame["p_wrong"].between(0, 1).all()
+    assert (frame["interval_low"] < frame["interval_high"]).all()
+    assert not (served.root / "signals").exists()
+
+
+def test_without_a_champion_nothing_is_served(served) -> None:
+    done = served.signals("infer", "--as-of", last_session(served), check=False)
+    assert done.returncode == 7
+    assert done.stderr.count("\n") == 1
+    assert "champion" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("as_of", "code", "words"),
+    [
+        ("2016-12-25", 4, "no session"),
+        ("2016-07-04", 4, "no session"),
+        ("soon", 4, "YYYY-MM-DD"),
+        ("2012-01-04", 4, "universe"),
+        ("2011-06-01", 4, "no prices"),
+        ("2017-01-03", 4, "no prices for 2017-01-03"),
+    ],
+)
+def test_a_wrong_date_is_one_clear_line(served, as_of: str, code: int, words: str) -> None:
+    done = served.signals("preview", "--as-of", as_of, check=False)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_whole_way_to_production(served, tmp_path: Path) -> None:
+    project = served.copy(tmp_path / "project")
+    day = last_session(project)
+    refused = project.signals("promote", "candidate", "--by", GRACE, check=False)
+    assert refused.returncode == 7
+    own = project.signals("review", "candidate", "approve", "--comment", "mine", "--by", "ada@example.org", check=False)
+    assert own.returncode == 7
+    project.signals("review", "candidate", "approve", "--comment", "read the report", "--by", GRACE)
+    project.signals("promote", "candidate", "--by", GRACE)
+
+    project.signals("infer", "--as-of", day)
+    folder = project.root / "signals" / f"date={day}"
+    first = digest_tree(folder)
+    manifest = manifest_of(project, "signals", day)
+    assert manifest["version"] == 1
+    assert set(manifest["files"]) == {"signals.parquet", "signals.csv"}
+
+    again = project.signals("infer", "--as-of", day)
+    assert "nothing to do" in again.stdout
+    project.signals("infer", "--as-of", day, "--force")
+    assert digest_tree(folder) == first
+
+    # The served bundle is the one in the store, not the one that the next training leaves behind.
+    project.set_params({"stack": {"rung": "equal"}})
+    project.signals("infer", "--as-of", day, "--force")
+    assert digest_tree(folder) == first
+
+    moved = project.root.rename(tmp_path / "moved")
+    project.root = moved
+    project.env["PYTHONPATH"] = str(moved)
+    project.signals("infer", "--as-of", day, "--force")
+    assert digest_tree(moved / "signals" / f"date={day}") == first
+
+    shown = project.signals("history").stdout
+    assert "grace" in shown.lower()
+    project.signals("rollback", "--reason", "drill", "--by", GRACE)
+    stopped = project.signals("infer", "--as-of", day, "--force", check=False)
+    assert stopped.returncode == 7
+    assert digest_tree(moved / "signals" / f"date={day}") == first
+
+
+def test_changed_data_does_not_overwrite_served_signals(served, tmp_path: Path) -> None:
+    project = served.copy(tmp_path / "project")
+    day = last_session(project)
+    project.signals("preview", "--as-of", day)
+    project.signals("review", "candidate", "approve", "--comment", "fine", "--by", GRACE)
+    project.signals("promote", "candidate", "--by", GRACE)
+    project.signals("infer", "--as-of", day)
+    before = digest_tree(project.root / "signals")
+    project.set_params({"data": {"simulated": {"seed": 8}}})
+    done = project.signals("infer", "--as-of", day, check=False)
+    assert done.returncode == 3
+    assert "--force" in done.stderr
+    assert digest_tree(project.root / "signals") == before
+
+
+def test_serving_sees_what_training_saw(finished) -> None:
+    """The day's features, from the declared lookback alone, are the training rows to the bit."""
+    settings = load_settings(finished.root / "params.yaml")
+    samples = load_samples(finished.root / "data/dataset", finished.root / "data/features")
+    source = open_source("simulated", None, settings.provider)
+    for back in (1, 40):
+        session = samples.data.dates[-back]
+        day = read_day(source, settings.inputs, samples.data.features, session)
+        rows = samples.data.rows(len(samples.data.dates) - back, len(samples.data.dates) - back)
+        trained = samples.data.take(rows)
+        assert trained.keys()["symbol"].tolist() == day.rows.keys()["symbol"].tolist()
+        assert np.array_equal(trained.X.view(np.uint32), day.rows.X.view(np.uint32))
+        assert np.array_equal(samples.scale[rows], day.scale)
+
+
+def test_the_stack_finds_the_planted_signal(finished) -> None:
+    metrics = json.loads((finished.root / "reports/metrics.json").read_text())
+    assert metrics["test"]["stack"]["rank_ic"] > 0.02
+    assert len(build_features(load_settings(finished.root / "params.yaml").features)) > 60
