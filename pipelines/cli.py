@@ -29,12 +29,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Equity signals under governed promotion. Exit codes: 0 done, 2 parameters, 3 data, 4 session, 5 leakage, "
-    "6 bundle, 7 governance, 8 storage.",
+    "6 bundle, 7 governance, 8 storage, 9 a stage failed.",
 )
 
 Version = Annotated[str, typer.Argument(help="A version number, or an alias: candidate, champion.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides, as 'Name <email>'; git's identity if not given.")]
-AsOf = Annotated[str | None, typer.Option("--as-of", help="Trading session, YYYY-MM-DD; the latest if not given.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", help="Session, YYYY-MM-DD, or latest (of the data); else the last completed one."),
+]
 
 
 def _root() -> Path:
@@ -136,7 +139,9 @@ def infer(
 
 
 @app.command()
-def preview(as_of: AsOf = None) -> None:
+def preview(
+    as_of: Annotated[str, typer.Option("--as-of", help="Session, YYYY-MM-DD; else the data's last.")] = "latest",
+) -> None:
     """Write the signals of the bundle on disk, marked PREVIEW, apart from the served ones."""
     from pipelines import infer as stage
 

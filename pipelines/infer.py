@@ -24,6 +24,7 @@ from core.files import (
     digest_bytes,
     digest_tree,
     read_json,
+    read_parquet,
     write_json,
     write_parquet,
     write_text,
@@ -35,6 +36,7 @@ from features.risk import LOOKBACK as RISK_LOOKBACK
 from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
+from pipelines.console import Printer
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
 from pipelines.params import Inputs, load_settings, parse_inputs
 from sources.base import Source
@@ -78,18 +80,31 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     from governance.guard import serving
 
     root = find_root()
-    served = serving(root)
+    policy = load_settings(root / PARAMS).governance
+    served = serving(root, policy.model, policy.require_second_person)
     for warning in served.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     origin = {"version": served.version, "bundle": served.digest, "warnings": list(served.warnings)}
     return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
 
 
-def preview(as_of: str | None = None) -> Path:
+def preview(as_of: str = "latest") -> Path:
     """Write what the latest candidate would say, apart from the served signals and marked PREVIEW."""
     root = find_root()
     bundle = Bundle.load(root / BUNDLE)
-    return _write_day(root, root / PREVIEW, bundle, as_of, {"preview": True, "bundle": bundle.digest}, force=True)
+    origin = {"preview": True, "bundle": bundle.digest}
+    folder = _write_day(root, root / PREVIEW, bundle, as_of, origin, force=True)
+    show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
+    return folder
+
+
+def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
+    """Print the first and the last ranks of a day."""
+    ordered = signals.sort_values("rank")
+    rows = pd.concat([ordered.head(ends), ordered.tail(ends)])
+    columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "top_reasons"]
+    told = rows[columns].map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
+    Printer().table(title, columns, told.to_numpy().tolist())
 
 
 def _write_day(

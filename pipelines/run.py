@@ -83,4 +83,4 @@ def run(data: str | None = None) -> None:
     from pipelines.register import register
 
     register(root)
-    preview("latest")
+    preview()

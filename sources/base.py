@@ -25,9 +25,7 @@ class Source(Protocol):
         """Names of the tables that this source has; `prices` is always one of them."""
         ...
 
-    def read(
-        self, table: str, start: datetime.date | None = None, end: datetime.date | None = None
-    ) -> pd.DataFrame:
+    def read(self, table: str, start: datetime.date | None = None, end: datetime.date | None = None) -> pd.DataFrame:
         """Normalised rows that became known on the days `[start, end]`; undated tables come whole.
 
         Raises

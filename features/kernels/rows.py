@@ -152,9 +152,7 @@ def group_mean(x: Array, mask: Mask, group: NDArray[np.int64], min_count: int = 
     x = dense(x)
     out = np.empty(x.shape)
     groups = int(group.max(initial=0)) + 1
-    over_blocks(
-        _by_group, len(x), x, np.ascontiguousarray(mask), group.astype(np.int64), groups, float(min_count), out
-    )
+    over_blocks(_by_group, len(x), x, np.ascontiguousarray(mask), group.astype(np.int64), groups, float(min_count), out)
     return out
 
 

@@ -40,9 +40,7 @@ KEY = ["symbol", "source", "period_end", "fiscal_period", "amended"]
 COLUMNS = ("session", *KEY, "income_months", "cashflow_months", *FUNDAMENTAL_VALUES, "shares")
 
 
-def clean_filings(
-    frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Clean normalised fundamentals.
 
     Parameters

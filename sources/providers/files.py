@@ -67,9 +67,7 @@ class Files:
         """Names of the tables that have a file, in the order of the schemas."""
         return tuple(self._files)
 
-    def read(
-        self, table: str, start: datetime.date | None = None, end: datetime.date | None = None
-    ) -> pd.DataFrame:
+    def read(self, table: str, start: datetime.date | None = None, end: datetime.date | None = None) -> pd.DataFrame:
         """Normalised rows that became known in `[start, end]`.
 
         Raises

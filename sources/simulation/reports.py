@@ -64,9 +64,7 @@ def month_ends(dates: Dates) -> Dates:
     return ends[ends <= dates[-1]]
 
 
-def draw_reports(
-    firms: Firms, dates: Dates, seed: int, restated_rate: float, wrong_entity_rate: float
-) -> Reports:
+def draw_reports(firms: Firms, dates: Dates, seed: int, restated_rate: float, wrong_entity_rate: float) -> Reports:
     """Draw the reporting calendar of all firms over the sessions `dates`.
 
     A filing comes 25 to 60 days after its period, after the announcement. Sessions beyond the last date are

@@ -90,9 +90,7 @@ def _amended(rows: pd.DataFrame) -> pd.DataFrame:
     return again
 
 
-def earnings_table(
-    firms: Firms, reports: Reports, figures: Figures, split: Array, dates: Dates
-) -> pd.DataFrame:
+def earnings_table(firms: Firms, reports: Reports, figures: Figures, split: Array, dates: Dates) -> pd.DataFrame:
     """The `earnings` table: actual and estimated earnings per share as stated on the day, in cents."""
     closing = np.maximum(np.searchsorted(dates, reports.period_end, side="right") - 1, 0)
     shares = figures.shares * split[closing, reports.firm]

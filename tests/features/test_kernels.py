@@ -230,8 +230,5 @@ print(sum(rolling._moment.stats.cache_hits.values()), sum(rolling._moment.stats.
 @pytest.mark.slow
 def test_compiled_kernels_are_kept_on_disk(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    counts = [
-        subprocess.check_output([sys.executable, "-c", CHILD], env=environment, text=True)
-        for _ in range(2)
-    ]
+    counts = [subprocess.check_output([sys.executable, "-c", CHILD], env=environment, text=True) for _ in range(2)]
     assert [text.split() for text in counts] == [["0", "1"], ["1", "0"]]

@@ -20,7 +20,7 @@ def path(close, **fields) -> Panel:
     """A panel of three symbols with the same path (so that cross-sections exist)."""
     close = np.asarray(close, dtype=float)
     T = len(close)
-    columns = {name: close for name in ("open", "high", "low")} | {"close": close, "volume": np.ones(T)} | fields
+    columns = dict.fromkeys(("open", "high", "low"), close) | {"close": close, "volume": np.ones(T)} | fields
     return Panel(
         dates=np.arange(T).astype("datetime64[D]"),
         symbols=np.array(["A", "B", "C"]),

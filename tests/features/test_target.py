@@ -18,7 +18,7 @@ from features.target import TargetRule, forward_return, make_target, residual_re
 
 def flat_panel(close: np.ndarray, level_break: np.ndarray | None = None) -> Panel:
     T, N = close.shape
-    fields = {name: close for name in ("open", "high", "low", "close")} | {"volume": np.ones_like(close)}
+    fields = dict.fromkeys(("open", "high", "low", "close"), close) | {"volume": np.ones_like(close)}
     if level_break is not None:
         fields["level_break"] = level_break
     return Panel(

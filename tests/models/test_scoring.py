@@ -106,7 +106,7 @@ def _slow_spread(pred, forward, session, symbol, horizon, cost):
     for s, day in frame.groupby("session"):
         ordered = day.sort_values("pred")
         k = len(ordered) // 10
-        book = {n: 1 / k for n in ordered["symbol"].tail(k)} | {n: -1 / k for n in ordered["symbol"].head(k)}
+        book = dict.fromkeys(ordered["symbol"].tail(k), 1 / k) | dict.fromkeys(ordered["symbol"].head(k), -1 / k)
         gross = sum(book[n] * r for n, r in zip(day["symbol"], day["forward"], strict=True) if n in book)
         before = books[-horizon] if len(books) >= horizon else {}
         traded = sum(abs(book.get(n, 0) - before.get(n, 0)) for n in set(book) | set(before))
