@@ -130,7 +130,7 @@ class Panel:
         session, symbol = np.nonzero(self.universe)
         return session, symbol
 
-    def to_long(self, columns: Mapping[str, Array]) -> pd.DataFrame:
+    def to_long(self, columns: Mapping[str, NDArray[np.floating]]) -> pd.DataFrame:
         """Long frame of the universe's rows, keyed and sorted by (date, symbol), float32 values.
 
         Parameters

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from core.errors import DataError
 from core.files import canonical_json, read_json, read_parquet
 
@@ -114,24 +112,24 @@ def log_layer(
 
 
 def _log_trials(client: MlflowClient, experiment: str, parent: str, layer: str, path: Path) -> int:
+    """A run a trial: its value overall and on each inner fold as metrics, what was searched as parameters."""
     trials = read_parquet(path)
-    missing = [column for column in ("number", "value", "state", "params") if column not in trials]
+    missing = [column for column in ("trial", "value") if column not in trials]
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: run `dvc repro tune@{layer}`")
     client.log_artifact(parent, str(path))
-    for trial in trials.sort_values("number").to_dict("records"):
-        state = str(trial["state"])
+    measured = [name for name in trials if name == "value" or name.startswith("fold_")]
+    searched = [name for name in trials if name != "trial" and name not in measured]
+    for trial in trials.sort_values("trial").to_dict("records"):
         run = client.create_run(
             experiment,
-            tags={"mlflow.parentRunId": parent, "level": "trial", "trial.state": state},
-            run_name=f"{layer}-{int(trial['number']):03d}",
+            tags={"mlflow.parentRunId": parent, "level": "trial"},
+            run_name=f"{layer}-{int(trial['trial']):03d}",
         )
-        numbers = {name: float(trial[name]) for name in ("value", "sharpe") if pd.notna(trial.get(name))}
         client.log_batch(
             run.info.run_id,
-            metrics=metrics_of(numbers, run.info.start_time),
-            params=params_of(json.loads(trial["params"]))[:_BATCH_PARAMS],
+            metrics=metrics_of({name: float(trial[name]) for name in measured}, run.info.start_time),
+            params=params_of({name: trial[name] for name in searched})[:_BATCH_PARAMS],
         )
-        finished = state.upper().endswith("COMPLETE")
-        client.set_terminated(run.info.run_id, "FINISHED" if finished else "KILLED")
+        client.set_terminated(run.info.run_id)
     return len(trials)

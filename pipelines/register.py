@@ -39,13 +39,15 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
     """Register the bundle on disk, or find it registered, and print how it stands to the gates."""
     policy = load_policy(root)
     manifest = read_json(root / BUNDLE / "manifest.json")
-    trials = {path.parent.name: len(read_parquet(path, ["number"])) for path in (root / TUNE).glob("*/trials.parquet")}
+    trials = {
+        layer: len(read_parquet(root / TUNE / layer / "trials.parquet", ["trial"])) for layer in manifest["layers"]
+    }
     lineage = collect_lineage(
         root,
         root / BUNDLE,
         manifest["features"],
         tables=root / CLEAN,
-        trials=dict(sorted(trials.items())),
+        trials=trials,
         holdout_openings=len(Ledger(root / LEDGER).read().of_kind("holdout_opened")),
     )
     training = Training(

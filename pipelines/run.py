@@ -35,6 +35,9 @@ def choose_data(root: Path, data: str) -> None:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 200
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     path = root / PARAMS
     values: Any = yaml.load(path.read_text(encoding="utf-8"))
     if data == SIMULATED:

@@ -106,5 +106,5 @@ def _fill(block: NDArray[np.float32], folder: Path, names: list[str], expected: 
 
 
 def _fold(values: Mapping[str, Any]) -> Fold:
-    ranges = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    ranges: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return Fold(**ranges)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from core.errors import SignalsError
 from pipelines.layout import PARAMS, find_root
@@ -38,7 +39,7 @@ def one_argument(what: str) -> str:
         With a usage line, when it is missing.
     """
     if len(sys.argv) != 2:
-        sys.exit(f"usage: python -m {sys.modules['__main__'].__spec__.name} {what.upper()}")
+        sys.exit(f"usage: python -m pipelines.{Path(sys.argv[0]).stem} {what.upper()}")
     return sys.argv[1]
 
 
