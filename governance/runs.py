@@ -118,8 +118,8 @@ def _log_trials(client: MlflowClient, experiment: str, parent: str, layer: str, 
     if missing:
         raise DataError(f"{path} has no column {missing[0]!r}: run `dvc repro tune@{layer}`")
     client.log_artifact(parent, str(path))
-    measured = [name for name in trials if name == "value" or name.startswith("fold_")]
-    searched = [name for name in trials if name != "trial" and name not in measured]
+    measured = [name for name in map(str, trials) if name == "value" or name.startswith("fold_")]
+    searched = [name for name in map(str, trials) if name != "trial" and name not in measured]
     for trial in trials.sort_values("trial").to_dict("records"):
         run = client.create_run(
             experiment,

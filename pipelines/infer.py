@@ -103,7 +103,7 @@ def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
     ordered = signals.sort_values("rank")
     rows = pd.concat([ordered.head(ends), ordered.tail(ends)])
     columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "top_reasons"]
-    told = rows[columns].map(lambda value: f"{value:.3f}" if isinstance(value, float) else str(value))
+    told = rows[columns].map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
     Printer().table(title, columns, told.to_numpy().tolist())
 
 

@@ -39,9 +39,8 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
     """Register the bundle on disk, or find it registered, and print how it stands to the gates."""
     policy = load_policy(root)
     manifest = read_json(root / BUNDLE / "manifest.json")
-    trials = {
-        layer: len(read_parquet(root / TUNE / layer / "trials.parquet", ["trial"])) for layer in manifest["layers"]
-    }
+    studies = {layer: root / TUNE / layer / "trials.parquet" for layer in manifest["layers"]}
+    trials = {layer: len(read_parquet(path, ["trial"])) for layer, path in studies.items()}
     lineage = collect_lineage(
         root,
         root / BUNDLE,

@@ -35,9 +35,8 @@ def choose_data(root: Path, data: str) -> None:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 200
-    yaml.representer.add_representer(
-        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
+    null = "tag:yaml.org,2002:null"
+    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(null, "null"))
     path = root / PARAMS
     values: Any = yaml.load(path.read_text(encoding="utf-8"))
     if data == SIMULATED:
