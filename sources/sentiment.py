@@ -56,6 +56,9 @@ FINANCE: dict[str, Word] = {
 _ERAS = np.array(sorted({word.since for word in FINANCE.values()}), dtype="datetime64[D]")
 
 
+_NO_WORDS = r"https?://\S+|\$[A-Za-z]{1,6}(?:\.[A-Za-z])?\b"
+
+
 @lru_cache(maxsize=len(_ERAS) + 1)
 def _analyzer(era: int) -> Any:
     """VADER with the words of the first `era` dates."""
@@ -83,11 +86,14 @@ def sentiment(texts: pd.Series, written: pd.Series) -> NDArray[np.float64]:
     """
     times = written.dt.tz_localize(None) if isinstance(written.dtype, pd.DatetimeTZDtype) else written
     era = np.searchsorted(_ERAS, times.to_numpy().astype("datetime64[D]"), side="right")
-    codes, distinct = pd.factorize(texts)
-    # Each distinct text is scored once an era.
+    # A cashtag is no word, but its capitals would mute the emphasis that VADER hears in others.
+    codes, distinct = pd.factorize(texts.str.replace(_NO_WORDS, " ", regex=True).str.split().str.join(" "))
     pair, inverse = np.unique(codes * (len(_ERAS) + 1) + era, return_inverse=True)
     text, of = np.divmod(pair, len(_ERAS) + 1)
-    scores = [
-        _analyzer(int(when)).polarity_scores(str(distinct[at]))["compound"] for at, when in zip(text, of, strict=True)
-    ]
+    scores = [_score(str(distinct[at]), int(when)) for at, when in zip(text, of, strict=True)]
     return np.asarray(scores, np.float64)[inverse] if len(scores) else np.empty(0)
+
+
+@lru_cache(maxsize=2**18)
+def _score(text: str, era: int) -> float:
+    return float(_analyzer(era).polarity_scores(text)["compound"])

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 SMALL: dict[str, Any] = {
-    "data": {"simulated": {"symbols": 48, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.15}},
+    "data": {"simulated": {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.2}},
     "universe": {"min_dollar_volume": 0.0},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126},
     "tuning": {"trials": 2},
-    "layers": {"boosting": {"n_estimators": 40, "num_leaves": 7}},
+    "layers": {"boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100}},
 }
 
 
@@ -56,6 +56,10 @@ class Project:
             if (repository / name).is_file() and name != "dvc.lock":
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(repository / name, root / name)
+        for compiled in repository.glob("features/**/__pycache__/*.nb[ic]"):
+            # Kernels that are compiled already; a sixth of the time of a first run.
+            (root / compiled.relative_to(repository)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(compiled, root / compiled.relative_to(repository))
         project = cls(root)
         project.set_params(changes)
         project.git("init", "-q", "-b", "main")
