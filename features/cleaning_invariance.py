@@ -21,7 +21,7 @@ from features.assemble import assemble
 from features.panel import Dates, Mask, Panel
 from features.universe import UniverseRule, universe
 from sources.calendar import sessions
-from sources.cleaning import EVENT_LOOKBACK, LOOKBACK, clean
+from sources.cleaning import LOOKBACKS, clean
 from sources.schemas import TABLES, normalise
 
 Tables = Mapping[str, pd.DataFrame]
@@ -82,7 +82,7 @@ def _raw(tables: Tables, days: Dates, cut: int, history: Mapping[str, int] | Non
         day = known.to_numpy("datetime64[D]")
         keep = day <= days[cut]
         if history is not None:
-            keep &= day >= days[max(0, cut + 1 - history.get(name, EVENT_LOOKBACK))]
+            keep &= day >= days[max(0, cut + 1 - history[name])]
         out[name] = frame[keep].reset_index(drop=True)
     return out
 
@@ -109,13 +109,13 @@ def _prefix(tables: Tables, full: Tables, panel: Panel, rule: UniverseRule, cut:
 
 def _lookback(tables: Tables, full: Tables, panel: Panel, rule: UniverseRule, cut: int) -> list[tuple[str, str, str]]:
     days, today = panel.dates, panel.dates[cut]
-    near = _cleaned(_raw(tables, days, cut, {"prices": LOOKBACK}), today, today)
+    near = _cleaned(_raw(tables, days, cut, LOOKBACKS), today, today)
     rows = [
         (f"cleaning:{name}", "lookback", _difference(_span(frame, today, today), near[name]))
         for name, frame in full.items()
     ]
     start = max(0, cut + 1 - rule.lookback)
-    prices = _raw({"prices": tables["prices"]}, days, cut, {"prices": LOOKBACK + rule.lookback - 1})
+    prices = _raw({"prices": tables["prices"]}, days, cut, {"prices": LOOKBACKS["prices"] + rule.lookback - 1})
     part = assemble(_cleaned(prices, days[start], today), days[start : cut + 1], rule)
     return [*rows, ("universe", "lookback", _membership(panel, part, len(part.dates) - 1))]
 

@@ -41,7 +41,7 @@ from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
 from pipelines.params import Inputs, load_settings, parse_inputs
 from sources.base import Source
 from sources.calendar import sessions
-from sources.cleaning import EVENT_LOOKBACK, LOOKBACK, clean
+from sources.cleaning import LOOKBACKS, clean
 
 MIN_NAMES = 20
 # A session with fewer prices than this share of the usual number is a broken delivery, not a market.
@@ -190,22 +190,27 @@ def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.d
         raise DataError(f"this code has no feature {unknown[0]!r}: check out the commit that the version names")
     features = [declared[name] for name in names]
     wanted = max(feature.lookback for feature in features) + inputs.universe.lookback - 1
-    before = max(LOOKBACK, EVENT_LOOKBACK)
     last = session.astype(datetime.date)
-    days = sessions(last - datetime.timedelta(days=int((wanted + before) * 1.5) + 30), last)
-    first = days[-wanted]
+    days = sessions(last - datetime.timedelta(days=int((wanted + max(LOOKBACKS.values())) * 1.5) + 30), last)
+    first = days[-wanted].astype(datetime.date)
     tables = {}
     for name in source.tables():
-        start = first if name == "securities" else days[-wanted - (LOOKBACK if name == "prices" else EVENT_LOOKBACK)]
-        tables[name] = source.read(name, start.astype(datetime.date), last)
+        back = _reach(features, name, wanted) + LOOKBACKS.get(name, 1) - 1
+        tables[name] = source.read(name, days[-back].astype(datetime.date), last)
     prices = tables["prices"]
     if prices.empty or prices["date"].max() < pd.Timestamp(session):
         newest = "none before it" if prices.empty else f"the last before it is {prices['date'].max():%Y-%m-%d}"
         raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
-    cleaned = clean(tables, first.astype(datetime.date), last)
+    cleaned = clean(tables, first, last)
     panel = assemble(cleaned.tables, days[-wanted:], inputs.universe)
     _refuse_thin(panel, session)
     return Day(*_design(panel, features, inputs.target.horizon), data_digest=digest_tables(tables))
+
+
+def _reach(features: Sequence[Feature], table: str, wanted: int) -> int:
+    """Sessions of a table that the features read; all that are wanted where none names its events."""
+    events = {"fundamentals": "filings"}.get(table, table)
+    return max((feature.lookback for feature in features if events in feature.inputs), default=wanted)
 
 
 def _refuse_thin(panel: Panel, session: np.datetime64) -> None:

@@ -17,12 +17,15 @@ from sources.cleaning.findings import join
 MIN_SYMBOLS = 10
 """Below this there is no cross-section to rank."""
 
-LOOKBACK = prices.LOOKBACK
-"""Sessions, a row's own included, that a clean price depends on."""
-
-# One session more: what a day-wise read starts with may belong to the session before.
-EVENT_LOOKBACK = max(filings.LOOKBACK, events.REPEAT_SESSIONS) + 1
-"""Sessions, a row's own included, that a clean filing, announcement or post depends on."""
+# One session more where rows are not dated by session: what became known over a weekend belongs to the one after it.
+LOOKBACKS: Mapping[str, int] = {
+    "prices": prices.LOOKBACK,
+    "fundamentals": filings.LOOKBACK + 1,
+    "earnings": 2,
+    "posts": events.REPEAT_SESSIONS + 1,
+    "macro": 2,
+}
+"""Sessions, a row's own included, that a clean row of each raw table depends on."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def clean(tables: Mapping[str, pd.DataFrame], first: datetime.date, last: dateti
     ----------
     tables
         Normalised tables by their name in `sources.schemas.TABLES`. For the same rows as from the
-        whole history they must start `LOOKBACK` (prices) or `EVENT_LOOKBACK` sessions before `first`.
+        whole history they must reach back `LOOKBACKS` sessions, the first wanted one included.
     first, last
         Dates that bound the sessions wanted. Nothing that became known after `last` is looked at.
 

@@ -1,6 +1,7 @@
 """The governance commands as a user types them: fresh processes in a checkout of their own."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -204,7 +205,8 @@ def test_the_server_stays_on_this_machine_and_tells_no_one(tmp_path):
 def test_a_real_process_prints_plain_text_and_one_clear_line(world):
     def run(*arguments):
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
-        return subprocess.run(command, cwd=world.root, capture_output=True, text=True, check=False)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        return subprocess.run(command, cwd=world.root, env=environment, capture_output=True, text=True, check=False)
 
     registered = run("register")
     assert (registered.returncode, registered.stderr) == (0, "")

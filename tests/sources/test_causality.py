@@ -11,7 +11,7 @@ import pytest
 
 from sources import calendar
 from sources.base import open_source
-from sources.cleaning import EVENT_LOOKBACK, LOOKBACK, clean
+from sources.cleaning import LOOKBACKS, clean
 from sources.cleaning.filings import HISTORY_DAYS
 from sources.cleaning.filings import LOOKBACK as FILING_LOOKBACK
 from sources.schemas import TABLES
@@ -59,8 +59,7 @@ def assert_lookback(tables: Tables, days: np.ndarray, cuts: list[int]) -> None:
     full = clean(tables, days[0].item(), days[-1].item()).tables
     for cut in cuts:
         last = days[cut]
-        reach = {name: LOOKBACK if name == "prices" else EVENT_LOOKBACK for name in tables}
-        near = {name: between(tables, name, days[max(0, cut + 1 - reach[name])], last) for name in tables}
+        near = {name: between(tables, name, days[max(0, cut + 1 - LOOKBACKS.get(name, 1))], last) for name in tables}
         same_up_to(full, clean(near, last.item(), last.item()).tables, last, last)
 
 

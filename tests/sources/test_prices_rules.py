@@ -10,7 +10,8 @@ import pytest
 from core.errors import DataError
 from sources import calendar
 from sources.base import open_source
-from sources.cleaning import LOOKBACK, Cleaned, clean
+from sources.cleaning import Cleaned, clean
+from sources.cleaning.prices import LOOKBACK
 from sources.schemas import normalise
 
 World = Callable[[np.ndarray], pd.DataFrame]
