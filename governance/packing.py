@@ -23,7 +23,7 @@ def signature_of(features: list[str], layers: list[str]) -> ModelSignature:
     from mlflow.models.signature import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    from models.stack import layer_column
+    from models.meta import layer_column
 
     keys = [ColSpec("datetime", "date"), ColSpec("string", "symbol")]
     scale = ColSpec("double", "scale", required=False)

@@ -16,8 +16,11 @@ from reporting.evaluation import evaluation_page
 
 def main(settings: Settings) -> None:
     """Write the metrics that the gates read, the tables behind them, plots, and the page."""
+    columns = read_json(STACK / "meta.json")["columns"]
+    signals = read_parquet(STACK / "oof.parquet")
     result = evaluate(
-        read_parquet(STACK / "oof.parquet"),
+        # Judged by the layers' names; the letters are for those who read signals.
+        signals.rename(columns={column: f"signal_{layer}" for layer, column in columns.items()}),
         load_outcomes(),
         trials={layer: read_parquet(TUNE / layer / "returns.parquet") for layer in sorted(settings.layers)},
         equity=read_parquet(BACKTEST / "daily.parquet"),

@@ -7,6 +7,7 @@ import numpy as np
 from core.files import atomic_directory, read_parquet, write_json, write_parquet
 from models.bundle import write_bundle
 from models.layers.base import LAYERS
+from models.meta import layer_column
 from models.stack import stack
 from pipelines.layout import BUNDLE, DATASET, FEATURES, PARAMS, STACK, TRAIN
 from pipelines.params import read_yaml
@@ -32,7 +33,9 @@ def main(settings: Settings) -> None:
         write_parquet(folder / "oof.parquet", result.frame)
         write_parquet(folder / "weights.parquet", result.weights)
         write_parquet(folder / "comparison.parquet", result.comparison)
-        write_json(folder / "meta.json", {"weights": result.meta.to_dict()["weights"], "slope": result.meta.slope})
+        columns = {name: layer_column(name) for name in result.meta.layers}
+        told = {"weights": result.meta.to_dict()["weights"], "slope": result.meta.slope, "columns": columns}
+        write_json(folder / "meta.json", told)
     digest = write_bundle(
         BUNDLE,
         layers={name: LAYERS[name].load(TRAIN / name / "model") for name in sorted(settings.layers)},
