@@ -60,7 +60,10 @@ def reproduce(root: Path) -> None:
     StageError
         A stage failed; it has said why, and the outputs of the last good run are untouched.
     """
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=root, check=False)
+    # Stages say `python`: it must be this one, also where the environment is not activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, check=False)
     if done.returncode:
         raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
 
