@@ -38,6 +38,7 @@ class Project:
         self.root = root
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SIGNALS_")},
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": str(root),
             "DVC_NO_ANALYTICS": "1",
             "GIT_AUTHOR_NAME": "Ada Researcher",
