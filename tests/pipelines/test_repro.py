@@ -55,7 +55,7 @@ def test_outs_hold_no_path_of_this_machine(finished) -> None:
         ),
         ({"backtest": {"capital": 5.0e6}}, {"backtest"}, {"stack", "train@boosting"}),
         (
-            {"features": {"text": {"sentiment_windows": [1, 4]}}},
+            {"features": {"text": {"windows": [1, 4]}}},
             {"features@text"},
             {"features@market", "features@fundamental", "clean"},
         ),
