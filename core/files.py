@@ -1,7 +1,8 @@
 """Files that are either whole or absent: write to a temporary name, then rename.
 
 Everything a stage writes goes through here, so a killed process, a full disk or a second
-writer can never leave half a file under a final name.
+writer can never leave half a file under a final name. What a killed writer left under its
+temporary name is removed by the next writer of the same file.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ _REMEDIES = {
     errno.EACCES: "permission denied: make the folder writable for this user",
     errno.EPERM: "permission denied: make the folder writable for this user",
 }
+
+_SUFFIX, _OLD = ".tmp", ".old.tmp"
+_OPEN: set[str] = set()
+"""Temporary names that this process writes under now."""
 
 
 @contextlib.contextmanager
@@ -56,18 +62,12 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         The disk is full, read-only or not writable. `path` keeps its previous content.
     """
     path = Path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            _sync(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with disk_errors(path), _temporary(path) as temporary:
+        temporary.touch()
+        yield temporary
+        temporary.chmod(0o644)
+        _sync(temporary)
+        temporary.replace(path)
 
 
 @contextlib.contextmanager
@@ -80,18 +80,28 @@ def atomic_directory(path: Path | str) -> Iterator[Path]:
         The disk is full, read-only or not writable. `path` keeps its previous content.
     """
     path = Path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-        try:
-            yield temporary
-            temporary.chmod(0o755)
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    _sync(file)
-            _swap(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with disk_errors(path), _temporary(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        temporary.chmod(0o755)
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _sync(file)
+        _swap(temporary, path)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path` that tells who writes; on leaving nothing stands under it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_dead(path)
+    temporary = path.with_name(f".{path.name}.{_writer()}.{secrets.token_hex(4)}{_SUFFIX}")
+    _OPEN.add(temporary.name)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        _OPEN.discard(temporary.name)
 
 
 def _swap(new: Path, path: Path) -> None:
@@ -99,15 +109,59 @@ def _swap(new: Path, path: Path) -> None:
     if not path.exists():
         new.replace(path)
         return
-    old = path.with_name(f".{path.name}.old.tmp")
-    shutil.rmtree(old, ignore_errors=True)
+    old = new.with_name(new.name.removesuffix(_SUFFIX) + _OLD)
     path.replace(old)
     try:
         new.replace(path)
     except OSError:
         old.replace(path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
+
+
+def _clear_dead(path: Path) -> None:
+    """Remove what a killed writer of `path` left; put back what it had moved aside."""
+    prefix = f".{path.name}."
+    for entry in sorted(path.parent.iterdir()):
+        if not (entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX)):
+            continue
+        host, _, process = entry.name.removeprefix(prefix).partition(".")[0].rpartition("-")
+        if host != _host() or not process.isdecimal() or _is_open(entry.name, int(process)):
+            continue
+        if entry.name.endswith(_OLD) and not path.exists():
+            with contextlib.suppress(FileNotFoundError):  # another writer was faster
+                entry.replace(path)
+        else:
+            _remove(entry)
+
+
+def _is_open(name: str, process: int) -> bool:
+    """Whether a live process still writes under a temporary name; only this host's can be told."""
+    if process == os.getpid():
+        # A container that starts again gives its processes the numbers of the dead ones.
+        return any(name.startswith(mine.removesuffix(_SUFFIX)) for mine in _OPEN)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _writer() -> str:
+    return f"{_host()}-{os.getpid()}"
+
+
+def _host() -> str:
+    return digest_bytes(platform.node().encode())[:8]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -77,23 +77,84 @@ def test_another_error_of_the_system_is_not_disguised(tmp_path: Path) -> None:
         raise OSError(errno.EIO, "odd")
 
 
-def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+def start(code: str) -> subprocess.Popen[str]:
+    """Run Python code in a process of its own until it says "writing"."""
+    root = Path(files.__file__).parents[1]
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def hang(within: str, path: Path) -> str:
+    """Code of a writer that never finishes: `within` is atomic_file or atomic_directory."""
+    target = "temporary" if within == "atomic_file" else "(temporary / 'a')"
+    return (
+        f"import time; from core.files import {within}\n"
+        f"with {within}({str(path)!r}) as temporary:\n"
+        f"    {target}.write_text('half'); print('writing', flush=True); time.sleep(60)"
+    )
+
+
+def test_a_killed_writer_leaves_the_old_file_and_the_next_one_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     files.write_text(path, "old")
-    code = (
-        "import sys, time; from core.files import atomic_file\n"
-        f"with atomic_file({str(path)!r}) as temporary:\n"
-        "    temporary.write_text('half'); print('writing', flush=True); time.sleep(60)"
-    )
-    root = Path(files.__file__).parents[1]
-    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing\n"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    kill(start(hang("atomic_file", path)))
     assert path.read_text() == "old"
+    assert len(leftovers(tmp_path)) == 1
     files.write_text(path, "new")
     assert path.read_text() == "new"
+    assert leftovers(tmp_path) == []
+
+
+def test_what_a_living_writer_writes_is_left_alone(tmp_path: Path) -> None:
+    for within in ("atomic_file", "atomic_directory"):
+        path = tmp_path / within
+        process = start(hang(within, path))
+        try:
+            with getattr(files, within)(path) as temporary:
+                assert len(leftovers(tmp_path)) == 2
+                (temporary if within == "atomic_file" else temporary / "a").write_text("whole")
+            assert len(leftovers(tmp_path)) == 1
+        finally:
+            kill(process)
+        with getattr(files, within)(path):
+            assert len(leftovers(tmp_path)) == 1
+        assert leftovers(tmp_path) == []
+
+
+def test_a_writer_killed_between_its_two_renames_loses_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with files.atomic_directory(path) as folder:
+        (folder / "a").write_text("old")
+    code = (
+        "import time; from pathlib import Path; from core.files import atomic_directory\n"
+        "real = Path.replace\n"
+        "def once(self, target):\n"
+        "    real(self, target); print('writing', flush=True); time.sleep(60)\n"
+        f"with atomic_directory({str(path)!r}):\n"
+        "    Path.replace = once"
+    )
+    kill(start(code))
+    assert not path.exists()
+    with pytest.raises(RuntimeError), files.atomic_directory(path) as folder:
+        spoil(folder / "a", "new")
+    assert (path / "a").read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_number_used_again_by_this_process_protects_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with files.atomic_file(path) as temporary:
+        dead = temporary.with_name(temporary.name.replace(temporary.name.split(".")[-2], "00000000"))
+        dead.write_text("left by the process that had this number before")
+        files.write_text(path, "new")
+        assert leftovers(tmp_path) == [temporary.name]
 
 
 def test_a_frame_gives_the_same_bytes_at_any_time(tmp_path: Path) -> None:
