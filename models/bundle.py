@@ -6,7 +6,7 @@
     features.json     declaration of every feature (family, lookback, inputs, units)
     params.json       the parameters that the stack was made with
     stack.json        weights, slope and calibrator of the meta-learner
-    profile.json      quantiles and coverage of each feature, for drift checks
+    profile.json      what the rows looked like: quantiles and coverage of each feature, silences of the feeds
     layers/<name>/    the fitted layer
 """
 
@@ -25,17 +25,14 @@ from numpy.typing import NDArray
 from core.errors import BundleError, DataError
 from core.files import atomic_directory, canonical_json, digest_bytes, digest_tree, read_json, write_json
 from models.dataset import Dataset
-from models.inputs import coverage, session_bounds
+from models.inputs import session_bounds
 from models.layers.base import LAYERS, Layer
 from models.meta import Meta, combine, fill_scale, layer_column
+from models.profile import profile
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 TOP_REASONS = 3
-
-# Features move slowly: one session a week describes their distribution as well as all of them.
-_PROFILE_EVERY = 5
 
 Column = NDArray[np.float64]
 
@@ -48,6 +45,7 @@ def write_bundle(
     declared: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     dataset: Dataset,
+    feeds: Mapping[str, Mapping[str, int]],
 ) -> str:
     """Write a bundle, whole or not at all; the same parts give the same bytes.
 
@@ -61,6 +59,8 @@ def write_bundle(
         Parameters that the stack was made with, as plain values.
     dataset
         Rows that the layers learned from, for the profile.
+    feeds
+        Silences of the event tables (see `features.feeds`), for the profile.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def write_bundle(
         write_json(temporary / "features.json", list(declared))
         write_json(temporary / "params.json", params)
         write_json(temporary / "stack.json", meta.to_dict())
-        write_json(temporary / "profile.json", profile(dataset))
+        write_json(temporary / "profile.json", {**profile(dataset), "feeds": feeds})
         for name in meta.layers:
             part = temporary / "layers" / name
             part.mkdir(parents=True)
@@ -95,19 +95,6 @@ def write_bundle(
         digest = _digest(manifest)
         write_json(temporary / MANIFEST, {**manifest, "digest": digest})
     return digest
-
-
-def profile(dataset: Dataset) -> dict[str, Any]:
-    """Quantiles and coverage of each feature over every fifth session."""
-    rows = dataset.every(_PROFILE_EVERY)
-    shares = coverage(rows.X)
-    features = {}
-    for column, name in enumerate(dataset.features):
-        values = rows.X[:, column]
-        values = values[np.isfinite(values)]
-        cuts = np.quantile(values, QUANTILES).astype(np.float64).tolist() if len(values) else []
-        features[name] = {"coverage": float(shares[column]), "quantiles": cuts}
-    return {"quantiles": list(QUANTILES), "rows": len(rows), "features": features}
 
 
 @dataclass(frozen=True, eq=False)

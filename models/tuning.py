@@ -78,6 +78,7 @@ def tune(
     seed: int,
     folder: Path,
     data_digest: str,
+    code_digest: str,
     horizon: int,
     progress: Progress | None = None,
 ) -> TuningResult:
@@ -93,6 +94,8 @@ def tune(
         Where the journal lies; not an output of the stage, for it holds times.
     data_digest
         Digest of the dataset: another one starts another study.
+    code_digest
+        Digest of the code that fits and scores: trials of other code are no trials of this one.
     horizon
         Sessions a position is held.
 
@@ -106,7 +109,7 @@ def tune(
     # a single trial searches nothing, so it may stand anywhere
     space: Space = LAYERS[name].space if rule.trials > 1 else {}
     _require_inside(name, params, space)
-    identity = study_identity(name, params, space, folds, rule, seed, data_digest, horizon)
+    identity = study_identity(name, params, space, folds, rule, seed, data_digest, code_digest, horizon)
     with open_study(f"{name}-{identity[:20]}", folder / f"{name}.journal", rule.storage) as study:
         while (done := len(_finished(study))) < rule.trials:
             if progress:
@@ -126,6 +129,7 @@ def study_identity(
     rule: TuningRule,
     seed: int,
     data_digest: str,
+    code_digest: str,
     horizon: int,
 ) -> str:
     """Digest of all that decides a trial's outcome; the number of trials does not, so a study can grow."""
@@ -137,6 +141,7 @@ def study_identity(
         "rule": rule.model_dump(mode="json", exclude={"trials", "storage"}),
         "seed": seed,
         "data": data_digest,
+        "code": code_digest,
         "horizon": horizon,
     }
     return digest_bytes(canonical_json(parts).encode())

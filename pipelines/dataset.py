@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from core.files import atomic_directory, read_json, write_json, write_parquet
+from features.feeds import silences
 from features.risk import risk_scale
 from features.target import make_target
 from models.folds import tuning_folds, walk_forward
@@ -17,7 +18,7 @@ from pipelines.stage import Settings, run_stage
 
 
 def main(settings: Settings) -> None:
-    """Write rows, sessions, symbols, the list of features and the folds."""
+    """Write rows, sessions, symbols, the list of features, the feeds' silences and the folds."""
     panel = load_panel(CLEAN, settings.universe)
     horizon = settings.target.horizon
     folds = walk_forward(panel.dates, settings.folds, horizon)
@@ -39,6 +40,7 @@ def main(settings: Settings) -> None:
         write_parquet(folder / "sessions.parquet", pd.DataFrame({"date": panel.dates}))
         write_parquet(folder / "symbols.parquet", pd.DataFrame({"symbol": panel.symbols, "sector": panel.sector}))
         write_json(folder / "features.json", listed)
+        write_json(folder / "feeds.json", silences(panel))
         write_json(
             folder / "folds.json",
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,10 +61,13 @@ class Settings:
 
     Attributes
     ----------
+    root
+        Folder that relative paths start from.
     features, layers
         Parameter block by name, for the families and layers that are switched on.
     """
 
+    root: Path
     seed: int
     data: DataChoice
     provider: Mapping[str, Any]
@@ -81,12 +84,35 @@ class Settings:
 
     def open_source(self) -> Source:
         """The provider of raw tables that `data` names."""
-        return open_source(self.data.source, Path(self.data.path), self.provider)
+        return open_source(self.data.source, self.root / self.data.path, self.provider)
 
     @property
     def inputs(self) -> Inputs:
         """Universe, target and every feature of the families switched on."""
         return Inputs(self.universe, self.target, build_features(self.features))
+
+    def told(self, sections: Sequence[str]) -> dict[str, Any]:
+        """Sections as params.yaml would say them if it left nothing to a default.
+
+        The folder of the data is left out: where it lies decides nothing.
+        """
+        blocks: dict[str, Any] = {
+            "seed": self.seed,
+            "data": {**_plain(self.data), self.data.source: dict(self.provider)},
+            "features": {"families": sorted(self.features), **_all_plain(self.features)},
+            "layers": {"names": sorted(self.layers), **_all_plain(self.layers)},
+            **{name: _plain(getattr(self, name)) for name in _BLOCKS},
+        }
+        del blocks["data"]["path"]
+        return {section: blocks[section] for section in sections}
+
+
+def _plain(block: BaseModel) -> dict[str, Any]:
+    return block.model_dump(mode="json")
+
+
+def _all_plain(blocks: Mapping[str, BaseModel]) -> dict[str, Any]:
+    return {name: _plain(block) for name, block in sorted(blocks.items())}
 
 
 class _Choices(Protocol):
@@ -157,11 +183,11 @@ def load_settings(path: Path) -> Settings:
     ConfigError
         Names the key, its value, and what is allowed.
     """
-    return parse_settings(read_yaml(path))
+    return parse_settings(read_yaml(path), path.parent)
 
 
-def parse_settings(values: Mapping[str, Any]) -> Settings:
-    """Validate the content of params.yaml (see `load_settings`)."""
+def parse_settings(values: Mapping[str, Any], root: Path = Path()) -> Settings:
+    """Validate the content of the params.yaml of a checkout (see `load_settings`)."""
     for key in values:
         if key not in _KEYS:
             raise ConfigError(f"{key}: unknown parameter; known here: {', '.join(_KEYS)}")
@@ -176,6 +202,7 @@ def parse_settings(values: Mapping[str, Any]) -> Settings:
         parse(PROVIDERS[name].Params, block, f"data.{name}")
     blocks = {key: parse(model, values.get(key) or {}, key) for key, model in _BLOCKS.items()}
     return Settings(
+        root=root,
         seed=parse(Seed, {"seed": values["seed"]}, "").seed,
         data=choice,
         provider=providers.get(choice.source, {}),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.files import atomic_directory, read_parquet, write_json, write_parquet
+from core.files import atomic_directory, read_json, read_parquet, write_json, write_parquet
 from models.bundle import write_bundle
 from models.layers.base import LAYERS
 from models.meta import layer_column
 from models.stack import stack
-from pipelines.layout import BUNDLE, DATASET, FEATURES, PARAMS, STACK, TRAIN
-from pipelines.params import read_yaml
+from pipelines.layout import BUNDLE, DATASET, FEATURES, STACK, TRAIN
 from pipelines.samples import load_samples
 from pipelines.stage import Settings, run_stage
 
@@ -41,8 +40,9 @@ def main(settings: Settings) -> None:
         layers={name: LAYERS[name].load(TRAIN / name / "model") for name in sorted(settings.layers)},
         meta=result.meta,
         declared=samples.declared,
-        params={key: value for key, value in read_yaml(PARAMS).items() if key in DECIDING},
+        params=settings.told(DECIDING),
         dataset=data,
+        feeds=read_json(DATASET / "feeds.json"),
     )
     weights = ", ".join(f"{name} {weight:.2f}" for name, weight in result.meta.to_dict()["weights"].items())
     print(f"stack: weights {weights}; bundle {digest[:12]}")

@@ -61,6 +61,19 @@ def sessions(
     return days[low:high]
 
 
+def last_completed(now: datetime.datetime, exchange: str = EXCHANGE) -> np.datetime64:
+    """Last session whose close lies at or before a moment.
+
+    Parameters
+    ----------
+    now
+        Moment with its time zone.
+    """
+    moment = np.datetime64(now.astimezone(datetime.UTC).replace(tzinfo=None), "us")
+    days, closes = _schedule(exchange, moment - np.timedelta64(14, "D"), moment)
+    return days[np.searchsorted(closes, moment, side="right") - 1]
+
+
 def session_of_date(dates: ArrayLike | pd.Series, exchange: str = EXCHANGE) -> Dates:
     """First session on or after each date: what is available before the open of A is used at its close.
 

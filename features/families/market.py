@@ -101,7 +101,7 @@ def momentum_sector(panel: Panel) -> Array:
     return k.group_mean(returns_over(panel, 126), panel.universe, panel.sector)
 
 
-@market.feature("momentum_discreteness", lookback=YEAR + 1, inputs=("close",), units="-1..1", sign=-1,
+@market.feature("momentum_discreteness", lookback=YEAR + 1, inputs=("close",), units="-1..1", sign=0,
                 reference="Da, Gurun, Warachka (2014), Frog in the pan")  # fmt: skip
 def momentum_discreteness(panel: Panel) -> Array:
     """Sign of the year's return times (share of falls - share of rises): continuous news is underpriced."""
@@ -181,7 +181,7 @@ def garman_klass(panel: Panel, window: int) -> Array:
     return np.sqrt(np.maximum(variance, 0.0))
 
 
-@market.feature("volatility_downside", lookback=QUARTER + 1, inputs=("close",), units="fraction a session", sign=-1,
+@market.feature("volatility_downside", lookback=QUARTER + 1, inputs=("close",), units="fraction a session", sign=0,
                 reference="Ang, Chen, Xing (2006), Downside risk")  # fmt: skip
 def volatility_downside(panel: Panel) -> Array:
     """Root mean square of the quarter's negative daily returns, rises counting as 0."""

@@ -94,11 +94,11 @@ def clean_macro(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
 
 
 def clean_securities(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Descriptions, `Unknown` where a sector or industry is not given."""
+    """Descriptions; a sector or industry that is not given is absent, whether it was empty or missing."""
     findings = Findings("securities", frame["symbol"])
     out = frame.copy()
     for name in ("sector", "industry"):
         absent = (out[name].isna() | (out[name] == "")).to_numpy()
-        findings.add(f"no_{name}", "set to Unknown", absent, lambda row: str(out["name"].iat[row]))
-        out[name] = out[name].where(~absent, "Unknown")
+        findings.add(f"no_{name}", "left unknown", absent, lambda row: str(out["name"].iat[row]))
+        out[name] = out[name].where(~absent)
     return out.sort_values("symbol", ignore_index=True), findings.frame()

@@ -33,6 +33,9 @@ SHARES_RATIO = 1.5
 
 ZERO_MEANS_MISSING: Mapping[str, tuple[str, ...]] = {
     "stockpup": ("goodwill_intangibles", "long_term_debt", "preferred_equity", "noncontrolling_interest"),
+    # Banks report neither; no company's operating income is nothing to the dollar.
+    "kaggle_nyse": ("operating_income", "current_assets", "current_liabilities"),
+    "pystock": ("operating_income",),
 }
 """Columns in which a source writes 0 for what the company did not report."""
 

@@ -41,6 +41,10 @@ STRAY = float(np.log(2.0))
 LEVEL_LIMIT = float(np.log(2.5))
 LEVEL_RATIOS = np.array([1 / 10, 1 / 7, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 3 / 2, 2, 3, 4, 5, 7, 10])
 LEVEL_TOLERANCE = 0.06
+TRADED_ROWS = 21
+MIN_TRADED = 5
+# A split changes prices and share counts, not the money traded; news that moves a price by a third brings more.
+BUSY = 3.0
 
 
 @dataclass
@@ -119,7 +123,7 @@ def clean_prices(
     report("first_day_at_new_level", "row dropped", ~accepted, after=reference)
     _stray(bars.field, before, accepted, report)
     latest = past.last(accepted, close, LEVEL_REACH)
-    broken = accepted & level_breaks(close, latest, past)
+    broken = accepted & level_breaks(close, bars.field["volume"], latest, past)
     report("level_break", "row marked", broken, after=latest)
     _gaps(bars, findings, calendar)
 
@@ -174,19 +178,30 @@ def new_levels(close: Values, before: Values, reference: Values, past: Past) -> 
     return out
 
 
-def level_breaks(close: Values, latest: Values, past: Past) -> Mask:
-    """Bars that jumped from the last accepted close by nearly a split's ratio, or beyond belief.
+def level_breaks(close: Values, volume: Values, latest: Values, past: Past) -> Mask:
+    """Bars that jumped from the last accepted close by nearly a split's ratio with no more traded than usual,
+    or beyond belief.
 
-    A missing split and a crash of the same size look alike on the day, so the bar is only marked.
+    A missing split and a crash can look alike on the day, so the bar is only marked.
     """
     move = log_distance(close, latest)
     candidate = np.flatnonzero(move > JUMP_FLOOR)
     ratio = close[candidate] / latest[candidate]
     like_split = (np.abs(ratio[:, None] / LEVEL_RATIOS - 1) < LEVEL_TOLERANCE).any(axis=1)
     unusual = move[candidate] > jump_limit(candidate, close, past)
+    quiet = ~_busy(candidate, close * volume, past)
     out = np.zeros(len(close), bool)
-    out[candidate] = unusual & (like_split | (move[candidate] > LEVEL_LIMIT))
+    out[candidate] = unusual & ((like_split & quiet) | (move[candidate] > LEVEL_LIMIT))
     return out
+
+
+def _busy(rows: Positions, traded: Values, past: Past) -> Mask:
+    """Rows on which, or on the row before, far more money was traded than usual; not where that is unknown.
+
+    The row before counts because the first day at a new level is set aside: the news came on it.
+    """
+    before = past.window(rows, traded, TRADED_ROWS + 1, LEVEL_REACH)
+    return np.fmax(traded[rows], before[:, 0]) > BUSY * median_of_known(before[:, 1:], MIN_TRADED)
 
 
 def _positive(field: dict[str, Values], report: Callable[..., None]) -> None:

@@ -34,6 +34,7 @@ def made(make_dataset):
         "declared": [{"name": name, "lookback": 5, "family": "made"} for name in data.features],
         "params": {"seed": 1, "layers": LAYERS},
         "dataset": data,
+        "feeds": {"filings": {"longest": 3, "current": 0}},
     }
     return types.SimpleNamespace(data=data, scale=scale, parts=parts)
 

@@ -20,7 +20,7 @@ LONG = 14
 
 def run(make_dataset, folder, trials=TRIALS, **changes):
     data = make_dataset()
-    given = {"seed": 5, "folder": folder, "data_digest": "d", "horizon": 2, **changes}
+    given = {"seed": 5, "folder": folder, "data_digest": "d", "code_digest": "c", "horizon": 2, **changes}
     folds = tuning_folds(data.dates, RULE, 2)
     return tune("linear", LinearParams(alpha=0.05), data, folds, TuningRule(trials=trials), **given)
 
@@ -111,11 +111,18 @@ def test_killed_in_the_middle_ends_with_the_same_bytes(make_dataset, tmp_path, r
 
 
 def test_changed_inputs_start_another_study(make_dataset, tmp_path):
-    base = (LinearParams(), {}, (), TuningRule(), 1, "d", 5)
+    base = (LinearParams(), {}, (), TuningRule(), 1, "d", "c", 5)
     names = {study_identity("linear", *base)}
-    for place, other in ((0, LinearParams(alpha=0.5)), (3, TuningRule(cost_bps=1)), (4, 2), (5, "e"), (6, 10)):
+    for place, other in (
+        (0, LinearParams(alpha=0.5)),
+        (3, TuningRule(cost_bps=1)),
+        (4, 2),
+        (5, "e"),
+        (6, "e"),
+        (7, 10),
+    ):
         names.add(study_identity("linear", *base[:place], other, *base[place + 1 :]))
-    assert len(names) == 6
+    assert len(names) == 7
     longer = study_identity("linear", *base[:3], TuningRule(trials=99, storage="sqlite://"), *base[4:])
     assert longer in names
 
@@ -130,7 +137,7 @@ def test_two_processes_do_not_share_a_journal(make_dataset, tmp_path):
 def test_own_value_outside_the_search(make_dataset, tmp_path):
     data = make_dataset()
     folds = tuning_folds(data.dates, RULE, 2)
-    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "horizon": 2}
+    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "code_digest": "c", "horizon": 2}
     with pytest.raises(ConfigError, match=r"layers\.linear\.alpha = 0\.0 lies outside what is searched"):
         tune("linear", LinearParams(alpha=0.0), data, folds, TuningRule(trials=2), **given)
     alone = tune("linear", LinearParams(alpha=0.0), data, folds, TuningRule(trials=1), **given)
@@ -140,7 +147,7 @@ def test_own_value_outside_the_search(make_dataset, tmp_path):
 def test_shared_storage(make_dataset, tmp_path):
     data = make_dataset()
     folds = tuning_folds(data.dates, RULE, 2)
-    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "horizon": 2}
+    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "code_digest": "c", "horizon": 2}
     rule = TuningRule(trials=3, storage=f"sqlite:///{tmp_path}/studies.db")
     result = tune("linear", LinearParams(alpha=0.05), data, folds, rule, **given)
     assert len(result.trials) == 3

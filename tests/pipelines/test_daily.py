@@ -11,9 +11,10 @@ import pytest
 
 from core.files import digest_tree
 from features.registry import build_features
-from pipelines.infer import read_day
+from pipelines.day import read_day
 from pipelines.params import load_settings
 from pipelines.samples import load_samples
+from pipelines.tables import read_tables
 from sources.base import open_source
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,102 @@ def test_changed_data_does_not_overwrite_served_signals(served, tmp_path: Path) 
     assert done.returncode == 3
     assert "--force" in done.stderr
     assert digest_tree(project.root / "signals") == before
+
+
+def test_another_champion_does_not_overwrite_served_signals(served, tmp_path: Path) -> None:
+    project = served.copy(tmp_path / "project")
+    day = last_session(project)
+    project.signals("review", "candidate", "approve", "--comment", "fine", "--by", GRACE)
+    project.signals("promote", "candidate", "--by", GRACE)
+    project.signals("infer", "--as-of", day)
+    manifest = project.root / "signals" / f"date={day}" / "manifest.json"
+    manifest.write_text(json.dumps({**manifest_of(project, "signals", day), "bundle": "of the champion before"}))
+    before = digest_tree(manifest.parent)
+    done = project.signals("infer", "--as-of", day, check=False)
+    assert done.returncode == 3
+    assert "another champion" in done.stderr
+    assert digest_tree(manifest.parent) == before
+    project.signals("infer", "--as-of", day, "--force")
+    assert manifest_of(project, "signals", day)["version"] == 1
+
+
+def test_a_session_of_the_training_is_marked_in_sample(served) -> None:
+    assert manifest_of(served, "preview", last_session(served))["in_sample"] is False
+    done = served.signals("preview", "--as-of", "2016-06-30")
+    assert "2016-06-30 is in sample" in done.stderr
+    assert manifest_of(served, "preview", "2016-06-30")["in_sample"] is True
+
+
+@pytest.fixture(scope="module")
+def delivered(finished, tmp_path_factory: pytest.TempPathFactory):
+    """The finished project, its tables delivered as files."""
+    project = finished.copy(tmp_path_factory.mktemp("delivered") / "project")
+    for name, table in read_tables(project.root / "data/raw").items():
+        table.to_parquet(project.root / f"data/files/{name}.parquet")
+    project.set_params({"data": {"source": "files"}})
+    return project
+
+
+def _stopped(project, table: str, column: str) -> None:
+    file = project.root / f"data/files/{table}.parquet"
+    rows = pd.read_parquet(file)
+    end = rows[column].max() - pd.Timedelta(days=400)
+    rows[rows[column] < end].to_parquet(file)
+
+
+def _without_figures(project) -> None:
+    file = project.root / "data/files/fundamentals.parquet"
+    pd.read_parquet(file).assign(net_income=np.nan).to_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda project: _stopped(project, "posts", "created_at"), ["'posts'", "silent", "stopped"]),
+        (lambda project: _stopped(project, "fundamentals", "available_date"), ["'filings'", "silent", "stopped"]),
+        (_without_figures, ["is known for 0% of the symbols", "incomplete"]),
+    ],
+    ids=["posts", "filings", "figures"],
+)
+def test_a_feed_that_stopped_stops_the_day(delivered, tmp_path: Path, spoil, words: list[str]) -> None:
+    day = last_session(delivered)
+    delivered.signals("preview", "--as-of", day)
+    project = delivered.copy(tmp_path / "project")
+    spoil(project)
+    before = digest_tree(project.root / "preview")
+    done = project.signals("preview", "--as-of", day, check=False)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+    assert digest_tree(project.root / "preview") == before
+
+
+def test_code_that_declares_a_feature_otherwise_is_refused(served, tmp_path: Path) -> None:
+    project = served.copy(tmp_path / "project")
+    file = project.root / "features/families/market.py"
+    text = file.read_text()
+    wanted = '@market.feature("seasonality", lookback=YEAR + 1'
+    assert wanted in text
+    file.write_text(text.replace(wanted, '@market.feature("seasonality", lookback=YEAR + 2'))
+    done = project.signals("preview", check=False)
+    assert done.returncode == 6
+    assert "'seasonality' is declared with lookback 254, the bundle was made with 253" in done.stderr
+    file.write_text(text.replace('"seasonality"', '"season"'))
+    done = project.signals("preview", check=False)
+    assert done.returncode == 6
+    assert "no feature 'seasonality'" in done.stderr
+
+
+def test_a_market_without_a_signal_is_refused(finished, tmp_path: Path) -> None:
+    project = finished.copy(tmp_path / "project")
+    project.set_params({"data": {"simulated": {"planted_ic": 0.0}}})
+    project.repro()
+    assert "block promotion" in project.signals("register").stdout
+    project.signals("review", "candidate", "approve", "--comment", "blind trust", "--by", GRACE)
+    refused = project.signals("promote", "candidate", "--by", GRACE, check=False)
+    assert refused.returncode == 7
+    assert "rank_ic_t" in refused.stderr
 
 
 def test_serving_sees_what_training_saw(finished) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from core.errors import ConfigError
-from pipelines.params import load_settings, parse_settings, read_yaml
+from pipelines.params import load_settings, parse_inputs, parse_settings, read_yaml
 
 
 @pytest.fixture
@@ -59,6 +60,26 @@ def test_a_missing_section_is_named(values: dict) -> None:
     del values["features"]
     with pytest.raises(ConfigError, match="features is missing"):
         parse_settings(values)
+
+
+def test_a_bundle_carries_every_default_and_no_folder(values: dict) -> None:
+    values["data"] = {"source": "files", "path": "/somewhere/private"}
+    del values["target"]["beta_window"]
+    told = parse_settings(values).told(("seed", "data", "universe", "target", "features", "layers"))
+    assert told["target"] == {"horizon": 5, "beta_window": 252, "beta_shrinkage": pytest.approx(1 / 3)}
+    assert "private" not in str(told)
+    again = parse_inputs(json.loads(json.dumps(told)))
+    assert [feature.name for feature in again.features] == [f.name for f in parse_settings(values).inputs.features]
+    assert again.universe == parse_settings(values).universe
+
+
+def test_a_data_folder_lies_below_the_checkout(values: dict, tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "prices.csv").write_text("symbol\n")
+    values["data"] = {"source": "files", "path": "tables"}
+    assert parse_settings(values, tmp_path).open_source().tables() == ("prices",)
+    values["data"]["path"] = str(tmp_path / "tables")
+    assert parse_settings(values, Path("/elsewhere")).open_source().tables() == ("prices",)
 
 
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:

@@ -70,3 +70,18 @@ def test_session_of_date_is_the_first_at_or_after(offset: int) -> None:
     found = calendar.session_of_date(np.array([asked]))[0]
     assert found >= asked
     assert np.array_equal(calendar.sessions(asked, found), np.array([found]))
+
+
+@pytest.mark.parametrize(
+    ("moment", "session"),
+    [
+        ("2017-03-27T19:59:59+00:00", "2017-03-24"),
+        ("2017-03-27T20:00:00+00:00", "2017-03-27"),
+        ("2017-03-28T00:30:00+00:00", "2017-03-27"),
+        ("2017-03-27T15:00:00-05:00", "2017-03-27"),
+        ("2017-03-26T12:00:00+00:00", "2017-03-24"),
+        ("2016-11-25T18:00:00+00:00", "2016-11-25"),  # a half day: the close is 18:00 UTC
+    ],
+)
+def test_the_last_completed_session_ends_with_its_close(moment: str, session: str) -> None:
+    assert calendar.last_completed(datetime.datetime.fromisoformat(moment)) == np.datetime64(session)

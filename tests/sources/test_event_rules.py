@@ -49,8 +49,9 @@ def test_zero_means_missing_only_where_the_source_says_so() -> None:
     assert np.isnan(out["goodwill_intangibles"].iloc[2])
     assert out["dividends_per_share"].iloc[2] == 0
     assert found == {"goodwill_intangibles_zero": 1}
-    other, _ = filings(quarters(6, goodwill_intangibles={2: 0.0}).assign(source="pystock"))
+    other, _ = filings(quarters(6, goodwill_intangibles={2: 0.0}, operating_income={3: 0.0}).assign(source="pystock"))
     assert other["goodwill_intangibles"].iloc[2] == 0
+    assert np.isnan(other["operating_income"].iloc[3])
 
 
 def test_other_entity_is_dropped() -> None:
@@ -166,6 +167,6 @@ def test_securities() -> None:
         {"symbol": ["B", "A"], "name": "n", "exchange": "X", "sector": [None, "E"], "industry": ["I", ""]}
     )
     out, found = clean_securities(normalise("securities", frame, "s"))
-    assert out["sector"].tolist() == ["E", "Unknown"]
-    assert out["industry"].tolist() == ["Unknown", "I"]
+    assert out["sector"].fillna("none").tolist() == ["E", "none"]
+    assert out["industry"].fillna("none").tolist() == ["none", "I"]
     assert len(found) == 2

@@ -75,6 +75,22 @@ def test_lasting_jump_loses_its_first_day_and_may_be_marked(world: World, factor
         assert mine["level_break"].idxmax() == 81
 
 
+@pytest.mark.parametrize(("factor", "marked"), [(0.65, 0), (2.0, 0), (0.3, 1)])
+@pytest.mark.parametrize("day", [80, 81])
+def test_a_jump_that_the_money_follows_is_news_unless_beyond_belief(
+    world: World, factor: float, marked: int, day: int
+) -> None:
+    close = calm()
+    close[80:] *= factor
+    frame = world(close)
+    at = frame.index[frame["symbol"] == "MINE"]
+    frame.loc[at[80:], "volume"] /= factor
+    split = rows(cleaned(frame))
+    assert split["level_break"].sum() == 1
+    frame.loc[at[day], "volume"] *= 4
+    assert rows(cleaned(frame))["level_break"].sum() == marked
+
+
 def test_factor_of_two_on_some_days(world: World) -> None:
     close = calm()
     close[40:100:5] *= 2
@@ -212,4 +228,9 @@ def test_known_defects_of_the_real_bundle(real_data: Path) -> None:
     breaks = result.tables["prices"].query("level_break > 0").set_index("symbol")["date"].dt.strftime("%Y-%m-%d")
     for symbol in ("APH", "DVA", "LKQ", "MAR", "JEC"):
         assert symbol in breaks.index
+    marked = set(zip(breaks.index, breaks, strict=True))
+    # Bad quarters, a drug that works, a bank in the crisis: true moves on many times the usual volume.
+    for symbol, day in (("NFLX", "2011-10-26"), ("VRTX", "2013-04-22"), ("CDNS", "2008-02-01"), ("HIG", "2008-10-31")):
+        assert (symbol, pd.Timestamp(day)) in kept
+        assert (symbol, day) not in marked
     assert len(result.tables["prices"]) > 0.9995 * len(prices)

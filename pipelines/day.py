@@ -1,0 +1,229 @@
+"""One session as the daily job sees it: read, cleaned, computed and found fit, or refused.
+
+Reads only the sessions that the features look back on, through the same cleaning and the same
+feature functions as training.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from core.errors import BundleError, DataError, SessionError
+from core.files import canonical_json, digest_bytes
+from features.assemble import assemble
+from features.feeds import stopped
+from features.panel import Panel
+from features.registry import Feature
+from features.risk import LOOKBACK as RISK_LOOKBACK
+from features.risk import risk_scale
+from models.bundle import Bundle
+from models.dataset import Dataset, assemble_dataset
+from models.profile import missing_features
+from pipelines.features import describe
+from pipelines.params import Inputs, parse_inputs
+from sources.base import Source
+from sources.calendar import last_completed, sessions
+from sources.cleaning import LOOKBACKS, clean
+
+MIN_NAMES = 20
+# A session with fewer prices than this share of the usual number is a broken delivery, not a market.
+MIN_COVERAGE = 0.8
+# What decides a feature's value; the rest of a declaration is words.
+_DECIDING = ("family", "lookback", "inputs", "units")
+
+
+@dataclass(frozen=True, eq=False)
+class Day:
+    """Everything the prediction of one session needs, and what it was made from."""
+
+    panel: Panel
+    rows: Dataset
+    scale: np.ndarray
+    data_digest: str
+
+
+def prepare_day(source: Source, bundle: Bundle, session: np.datetime64) -> Day:
+    """Everything that a bundle needs to predict a session.
+
+    Raises
+    ------
+    BundleError
+        The bundle is not one that this code can feed.
+    SessionError
+        The data does not reach the session, or not far enough before it.
+    DataError
+        A table or a feature is missing, the session is thin, or a feed has stopped.
+    """
+    inputs = parse_inputs(bundle.params)
+    require_same_features(bundle, inputs)
+    day = read_day(source, inputs, bundle.features, session)
+    refuse_silent(day, bundle, session)
+    return day
+
+
+def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
+    """The session that `as_of` names (see `infer`).
+
+    Raises
+    ------
+    SessionError
+        It is no date or no session of the exchange.
+    """
+    if as_of == "latest":
+        return source.read("prices")["date"].max().to_numpy().astype("datetime64[D]")
+    if as_of is None:
+        return last_completed(datetime.datetime.now(datetime.UTC))
+    try:
+        day = datetime.date.fromisoformat(as_of)
+    except ValueError:
+        raise SessionError(f"--as-of {as_of!r} is no date: write YYYY-MM-DD, or latest") from None
+    near = sessions(day - datetime.timedelta(days=14), day)
+    if near[-1] != np.datetime64(day):
+        raise SessionError(f"{day} is no session of the exchange: the one before it is {near[-1]}")
+    return near[-1]
+
+
+def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.datetime64) -> Day:
+    """Read, clean and compute what the named features need at one session, and no more.
+
+    Raises
+    ------
+    SessionError
+        The data does not reach the session, or not far enough before it.
+    DataError
+        A table or a feature that the bundle was trained with is missing, or the session is thin.
+    """
+    declared = {feature.name: feature for feature in inputs.features}
+    features = [declared[name] for name in names]
+    wanted = max(feature.lookback for feature in features) + inputs.universe.lookback - 1
+    last = session.astype(datetime.date)
+    days = sessions(last - datetime.timedelta(days=int((wanted + max(LOOKBACKS.values())) * 1.5) + 30), last)
+    first = days[-wanted].astype(datetime.date)
+    tables = {}
+    for name in source.tables():
+        back = _reach(features, name, wanted) + LOOKBACKS.get(name, 1) - 1
+        tables[name] = source.read(name, days[-back].astype(datetime.date), last)
+    prices = tables["prices"]
+    if prices.empty or prices["date"].max() < pd.Timestamp(session):
+        newest = "none before it" if prices.empty else f"the last before it is {prices['date'].max():%Y-%m-%d}"
+        raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
+    cleaned = clean(tables, first, last)
+    panel = assemble(cleaned.tables, days[-wanted:], inputs.universe)
+    _refuse_thin(panel, session)
+    return Day(panel, *_design(panel, features, inputs.target.horizon), data_digest=digest_tables(tables))
+
+
+def require_same_features(bundle: Bundle, inputs: Inputs) -> None:
+    """Refuse a bundle whose features this code does not have, or declares otherwise.
+
+    Raises
+    ------
+    BundleError
+        Names the first such feature.
+    """
+    remedy = "check out the commit that the version names, or train and promote a version with this code"
+    known = {feature.name: describe(feature) for feature in inputs.features}
+    for told in bundle.declared:
+        name = told["name"]
+        if name not in known:
+            raise BundleError(f"this code has no feature {name!r}: {remedy}")
+        differs = [part for part in _DECIDING if known[name][part] != told[part]]
+        if differs:
+            part = differs[0]
+            raise BundleError(
+                f"feature {name!r} is declared with {part} {known[name][part]!r}, the bundle was made with "
+                f"{told[part]!r}: {remedy}"
+            )
+    if bundle.lookback > 1:
+        raise BundleError(
+            f"a layer of the bundle reads {bundle.lookback} sessions of rows and the daily job gives it one: "
+            "leave that layer out"
+        )
+
+
+def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
+    """Refuse a day on which a feed has stopped, or a feature is known for far fewer symbols than in training.
+
+    Raises
+    ------
+    DataError
+        Names the feed or the feature, and what is usual.
+    """
+    for feed in stopped(bundle.profile["feeds"], day.panel):
+        raise DataError(
+            f"{session}: the table {feed.table!r} has been silent for {feed.silent} sessions, {feed.limit} is the most "
+            "that is usual: the feed has stopped; deliver it, or train and promote a version without it"
+        )
+    missing = missing_features(bundle.profile, day.rows)
+    if missing:
+        first = max(missing, key=lambda found: found.floor - found.coverage)
+        raise DataError(
+            f"{session}: {first.feature} is known for {first.coverage:.0%} of the symbols, never for fewer than "
+            f"{first.floor:.0%} in the last year of training ({len(missing)} such features): the delivery is "
+            "incomplete; deliver it again"
+        )
+
+
+def _reach(features: Sequence[Feature], table: str, wanted: int) -> int:
+    """Sessions of a table that the features read; all that are wanted where none names its events."""
+    events = {"fundamentals": "filings"}.get(table, table)
+    return max((feature.lookback for feature in features if events in feature.inputs), default=wanted)
+
+
+def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
+    priced = np.isfinite(panel["close"][-22:]).sum(axis=1)
+    usual = float(np.median(priced[:-1])) if len(priced) > 1 else 0.0
+    if priced[-1] < MIN_COVERAGE * usual:
+        raise DataError(
+            f"{session}: only {priced[-1]} symbols have a usable price, {usual:.0f} are usual: "
+            "the delivery is incomplete; deliver it again"
+        )
+    members = int(panel.universe[-1].sum())
+    if members < MIN_NAMES:
+        raise SessionError(
+            f"{session}: the universe has {members} symbols, {MIN_NAMES} are needed: "
+            "the session lies too near the start of the data, or universe.* is too strict"
+        )
+
+
+def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Dataset, np.ndarray]:
+    """The last session's rows of the design matrix, and their risk scale."""
+    last = len(panel.dates) - 1
+    missing = [feature.name for feature in features if not feature.available(panel)]
+    if missing:
+        raise DataError(
+            f"the bundle was trained with {missing[0]} ({len(missing)} such features) but the source lacks its table: "
+            "restore the table, or train and promote a version without it"
+        )
+    members = np.flatnonzero(panel.universe[last])
+    windows = {lookback: panel.tail(last, lookback) for lookback in sorted({f.lookback for f in features})}
+    columns = [feature(windows[feature.lookback])[-1, members] for feature in features]
+    unknown = np.full(len(members), np.nan, dtype=np.float32)
+    rows = assemble_dataset(
+        dates=panel.dates,
+        symbols=panel.symbols,
+        sector=panel.sector,
+        session=np.full(len(members), last),
+        symbol=members,
+        X=np.column_stack(columns),
+        features=[feature.name for feature in features],
+        label=unknown,
+        forward=unknown,
+        raw=unknown,
+    )
+    scale = risk_scale(panel.tail(last, RISK_LOOKBACK), horizon)[-1, members].astype(np.float32)
+    return rows, scale
+
+
+def digest_tables(tables: Mapping[str, pd.DataFrame]) -> str:
+    """One digest of the content of raw tables."""
+    sums = {
+        name: [len(table), list(table.columns), int(pd.util.hash_pandas_object(table, index=False).to_numpy().sum())]
+        for name, table in sorted(tables.items())
+    }
+    return digest_bytes(canonical_json(sums).encode())
