@@ -5,12 +5,14 @@ A page for people and a dictionary for machines, both made from the same three f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from reporting.page import PALETTE, Card, Page, new_figure
+from sources.cleaning.filings import ZERO_MEANS_MISSING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +26,8 @@ RULES: dict[str, str] = {
     "low_not_positive": "A low of zero or less stands for 'not recorded'. The low becomes unknown, the bar stays.",
     "first_day_at_new_level": "The close jumped far beyond the symbol's usual moves. Whether that is a bad tick or a "
     "true jump is known only later, so the first day is set aside either way and nothing is repaired with hindsight.",
-    "level_break": "The price stays at a new level that looks like a missed split or a spin-off. Features and targets "
-    "do not reach across the marked session.",
+    "level_break": "The price stays at a new level that looks like a missed split or a spin-off, and no more money "
+    "than usual changed hands. Features and targets do not reach across the marked session.",
     "volume_negative": "A negative number of shares is impossible. The volume becomes unknown.",
     "volume_zero_while_price_moved": "No shares traded, it says, yet the price moved. The volume becomes unknown.",
     "high_below_low": "High and low are exchanged. They are widened to hold the open and the close.",
@@ -43,16 +45,16 @@ RULES: dict[str, str] = {
     "It is removed.",
     "revenue_jump": "Revenue at another level than in the filings before. Until it is confirmed it is unknown.",
     "shares_jump": "Shares outstanding at another level than before, on one split basis. Until confirmed, unknown.",
-    "goodwill_intangibles_zero": "This source writes 0 for 'not reported'. The item becomes unknown.",
-    "long_term_debt_zero": "This source writes 0 for 'not reported'. The item becomes unknown.",
-    "preferred_equity_zero": "This source writes 0 for 'not reported'. The item becomes unknown.",
-    "noncontrolling_interest_zero": "This source writes 0 for 'not reported'. The item becomes unknown.",
+    **dict.fromkeys(
+        (f"{item}_zero" for items in ZERO_MEANS_MISSING.values() for item in items),
+        "This source writes 0 for 'not reported'. The item becomes unknown.",
+    ),
     # earnings, posts, macro
     "no_actual_figure": "An announcement without the announced figure. It is removed.",
     "available_before_announced": "An announcement that was available before it was made. It is removed.",
     "no_text": "A post without text. It is removed.",
     "repeated_text": "The same text about the same symbol within days: a retweet or an advertisement. It is marked, "
-    "and its tone counts as little as its news.",
+    "and is no news.",
     "no_value": "A market-wide series without a value that day, such as a holiday. It is removed.",
     "available_before_observed": "A value that was available before the day it describes. It is removed.",
 }
@@ -228,13 +230,20 @@ def _coverage_section(page: Page, coverage: pd.DataFrame) -> None:
 
     events = [name for name in coverage.columns if name not in ("date", "symbols_with_price", "universe_size")]
     if events:
-        figure, axes = new_figure(len(events), 1, height=0.6 + 1.4 * len(events), sharex=True, squeeze=False)
-        month = dates.astype("datetime64[M]").astype("datetime64[s]")
-        for position, name in enumerate(events):
-            monthly = coverage[name].groupby(month).sum()
-            axes[position, 0].bar(monthly.index.to_numpy(), monthly.to_numpy(), width=24, color=PALETTE[position + 2])
-            axes[position, 0].set_ylabel(name)
-        page.figure(figure, "Events that became known, per month")
+        page.figure(events_figure(coverage, events), "Events that became known, per month")
+
+
+def events_figure(coverage: pd.DataFrame, events: Sequence[str]) -> Figure:
+    """Bars of the events of each kind, one a month."""
+    figure, axes = new_figure(len(events), 1, height=0.6 + 1.4 * len(events), sharex=True, squeeze=False)
+    month = pd.to_datetime(coverage["date"]).to_numpy().astype("datetime64[M]").astype("datetime64[D]")
+    # A plain number would be taken in the unit of the dates, and the bars would be too thin to see.
+    width = np.timedelta64(24, "D")
+    for position, name in enumerate(events):
+        monthly = coverage[name].groupby(month).sum()
+        axes[position, 0].bar(monthly.index.to_numpy(), monthly.to_numpy(), width=width, color=PALETTE[position + 2])
+        axes[position, 0].set_ylabel(name)
+    return figure
 
 
 def _symbols_section(page: Page, findings: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import sources.cleaning
 from core.files import canonical_json
-from reporting.quality import RULES, explain, quality_page, quality_summary
+from reporting.quality import RULES, events_figure, explain, quality_page, quality_summary
 
 
 @pytest.fixture
@@ -88,3 +88,10 @@ def test_every_rule_of_the_cleaning_room_is_explained():
     assert len(used) > 10
     unexplained = [rule for rule in sorted(used) if not any(re.fullmatch(rule, known) for known in RULES)]
     assert unexplained == []
+
+
+def test_bars_of_events_can_be_seen(coverage):
+    axes = events_figure(coverage, ["filings", "posts"]).axes
+    for axis, total in zip(axes, (120, 360), strict=True):
+        assert sum(bar.get_height() for bar in axis.patches) == total
+        assert [bar.get_width() for bar in axis.patches] == [24.0] * 6
