@@ -87,7 +87,7 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
             warnings += alias_doubts(registry, state)
             registration = state.registration(version).payload
             used = [
-                dict(waiver.payload)
+                {**waiver.payload, "by": waiver.actor}
                 for gate, waiver in state.waivers(version, now.date()).items()
                 if _fails(state, record, gate)
             ]

@@ -49,9 +49,14 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     root = find_root()
     policy = load_settings(root / PARAMS).governance
     served = serving(root, policy.model, policy.require_second_person)
-    for warning in served.warnings:
+    waived = [
+        f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
+        for waiver in served.waivers
+    ]
+    warnings = [*served.warnings, *waived]
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    origin = {"version": served.version, "bundle": served.digest, "warnings": list(served.warnings)}
+    origin = {"version": served.version, "bundle": served.digest, "warnings": warnings}
     return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
 
 
