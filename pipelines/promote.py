@@ -18,7 +18,7 @@ from governance.places import DATABASE, LEDGER
 from governance.registry import Registry, read_registry
 from governance.state import State
 from pipelines.console import Printer, utc
-from pipelines.register import load_policy
+from pipelines.policy import load_policy
 
 _STATUS = {"approve": "approved", "reject": "rejected"}
 

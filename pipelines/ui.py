@@ -11,7 +11,7 @@ from core.errors import ConfigError
 from governance.places import SCHEME
 from governance.store import ensure_store
 from pipelines.console import Printer
-from pipelines.register import load_policy
+from pipelines.policy import load_policy
 
 
 def server_command(uri: str, model: str, host: str, port: int) -> list[str]:
