@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.files import atomic_directory, atomic_file, read_json, read_parquet, write_json, write_parquet, write_text
 from features.returns import market_return
@@ -47,16 +50,22 @@ def load_outcomes() -> pd.DataFrame:
     rows = read_parquet(DATASET / "rows.parquet", columns=["session", "symbol", "forward", "raw"])
     dates = read_parquet(DATASET / "sessions.parquet")["date"].to_numpy()
     symbols = read_parquet(DATASET / "symbols.parquet")
-    sector = symbols["symbol"].map(read_sectors()).fillna("Unknown")
+    sector = label_sectors(symbols["symbol"], read_sectors())
     return pd.DataFrame(
         {
             "date": dates[rows["session"]],
             "symbol": symbols["symbol"].to_numpy()[rows["symbol"]],
             "forward": rows["forward"],
             "raw": rows["raw"],
-            "sector": sector.to_numpy()[rows["symbol"]],
+            "sector": sector[rows["symbol"]],
         }
     )
+
+
+def label_sectors(symbols: pd.Series, sectors: Mapping[str, str]) -> NDArray[np.object_]:
+    """Sector of each symbol by name, `Unknown` where it has none."""
+    found = symbols.map(sectors).astype(object)
+    return found.where(found.notna(), "Unknown").to_numpy()
 
 
 def read_sectors() -> dict[str, str]:

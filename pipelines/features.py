@@ -41,8 +41,14 @@ def split_available(features: Sequence[Feature], panel: Panel) -> tuple[list[Fea
     return built, skipped
 
 
-def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> None:
-    """Compute and write the features of one family; what cannot be computed is listed as skipped."""
+def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> int:
+    """Compute and write the features of one family; what cannot be computed is listed as skipped.
+
+    Returns
+    -------
+    int
+        Features that were computed.
+    """
     built, skipped = split_available(features, panel)
     values = {feature.name: feature(panel) for feature in progress(built, folder.name)}
     with atomic_directory(folder) as temporary:
@@ -52,14 +58,15 @@ def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> Non
             temporary / "features.json",
             {"built": [describe(feature) for feature in built], "skipped": [feature.name for feature in skipped]},
         )
+    return len(built)
 
 
 def main(settings: Settings, family: str) -> None:
     """Compute the family that the command line names."""
     panel = load_panel(CLEAN, settings.universe)
     features = FAMILIES[family].build(settings.features[family])
-    write_family(FEATURES / family, panel, features)
-    print(f"{family}: {len(features)} features for {int(panel.universe.sum()):,} rows")
+    built = write_family(FEATURES / family, panel, features)
+    print(f"{family}: {built} of {len(features)} features for {int(panel.universe.sum()):,} rows")
 
 
 if __name__ == "__main__":
