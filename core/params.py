@@ -1,11 +1,13 @@
-"""The base of every typed parameter block: unknown keys are errors, values do not change."""
+"""Parameters: read safely, checked against typed blocks; unknown keys are errors, values do not change."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from core.errors import ConfigError
@@ -70,3 +72,39 @@ def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> tuple[str
 
 def _fields(kind: Any) -> Mapping[str, Any]:
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, refusing a key that is written twice in one mapping."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigError(f"{key!r} is written twice (line {node.start_mark.line + 1} on): keep one")
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, safely loaded.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, is not YAML, repeats a key, or is no mapping.
+    """
+    try:
+        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, found {type(values).__name__}")
+    return values

@@ -7,7 +7,6 @@ not: its features fade out over weeks. What is usual is told by the table's own 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -28,37 +27,28 @@ class Silence(TypedDict):
     current: int
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """A feed that has been silent for too long: sessions since its last row, and how many were acceptable."""
-
-    table: str
-    silent: int
-    limit: int
-
-
 def silences(panel: Panel) -> dict[str, Silence]:
     """How silent each event table was in the last year of a panel."""
     return {name: _silence(events, len(panel.dates)) for name, events in sorted(panel.events.items())}
 
 
-def stopped(usual: Mapping[str, Silence], panel: Panel) -> list[Stopped]:
+def stopped(usual: Mapping[str, Silence], panel: Panel) -> dict[str, int]:
     """Feeds that were alive when `usual` was measured and are silent at the panel's last session.
 
     Parameters
     ----------
     usual
         What `silences` said then; a feed that had already stopped is not asked for.
+
+    Returns
+    -------
+    dict
+        By table, the sessions of silence that it has exceeded.
     """
-    found = []
-    for name, before in sorted(usual.items()):
-        limit = _limit(before)
-        if before["current"] > limit or name not in panel.events:
-            continue
-        silent = _current(panel.events[name], len(panel.dates))
-        if silent > limit:
-            found.append(Stopped(name, silent, limit))
-    return found
+    limits = {name: _limit(before) for name, before in sorted(usual.items()) if before["current"] <= _limit(before)}
+    length = len(panel.dates)
+    known = {name: _current(panel.events[name], length) for name in limits if name in panel.events}
+    return {name: limits[name] for name, silent in known.items() if silent > limits[name]}
 
 
 def _limit(silence: Silence) -> int:

@@ -154,10 +154,10 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
     DataError
         Names the feed or the feature, and what is usual.
     """
-    for feed in stopped(bundle.profile["feeds"], day.panel):
+    for table, limit in stopped(bundle.profile["feeds"], day.panel).items():
         raise DataError(
-            f"{session}: the table {feed.table!r} has been silent for {feed.silent} sessions, {feed.limit} is the most "
-            "that is usual: the feed has stopped; deliver it, or train and promote a version without it"
+            f"{session}: the table {table!r} has been silent for more than {limit} sessions, as it never was in the "
+            "last year of training: the feed has stopped; deliver it, or train and promote a version without it"
         )
     missing = missing_features(bundle.profile, day.rows)
     if missing:

@@ -19,6 +19,7 @@ from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
 from pipelines.params import load_settings
+from pipelines.policy import load_policy
 
 
 def infer(as_of: str | None = None, force: bool = False) -> Path:
@@ -47,7 +48,7 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     from governance.guard import serving
 
     root = find_root()
-    policy = load_settings(root / PARAMS).governance
+    policy = load_policy(root)
     served = serving(root, policy.model, policy.require_second_person)
     waived = [
         f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
@@ -85,14 +86,18 @@ def _write_day(
     source = load_settings(root / PARAMS).open_source()
     session = resolve_session(as_of, source)
     day = prepare_day(source, bundle, session)
-    in_sample = str(session) <= (bundle.profile["trained_until"] or "")
+    until = bundle.profile["trained_until"]
+    in_sample = until is not None and str(session) <= until
     if in_sample:
-        until = bundle.profile["trained_until"]
         print(f"warning: {session} is in sample: the bundle learned from outcomes up to {until}", file=sys.stderr)
     folder = out / f"date={session}"
     manifest = {
-        **origin, "date": str(session), "data": day.data_digest, "symbols": len(day.rows), "in_sample": in_sample,
-    }  # fmt: skip
+        **origin,
+        "date": str(session),
+        "data": day.data_digest,
+        "symbols": len(day.rows),
+        "in_sample": in_sample,
+    }
     if not force and _stands(folder, manifest):
         print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
         return folder

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
 from pydantic import BaseModel, Field, model_validator
 
 from core.errors import ConfigError
-from core.params import Day, Params, parse
+from core.params import Day, Params, parse, read_yaml
 from features.registry import FAMILIES, Feature, build_features
 from features.target import TargetRule
 from features.universe import UniverseRule
@@ -91,7 +90,7 @@ class Settings:
         """Universe, target and every feature of the families switched on."""
         return Inputs(self.universe, self.target, build_features(self.features))
 
-    def told(self, sections: Sequence[str]) -> dict[str, Any]:
+    def resolved(self, sections: Sequence[str]) -> dict[str, Any]:
         """Sections as params.yaml would say them if it left nothing to a default.
 
         The folder of the data is left out: where it lies decides nothing.
@@ -139,40 +138,6 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "governance": GovernanceRule,
 }
 _KEYS = ("seed", "data", "features", "layers", *_BLOCKS)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, refusing a key that is written twice in one mapping."""
-
-
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ConfigError(f"params.yaml: {key!r} is written twice (line {node.start_mark.line + 1} on): keep one")
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping, safely loaded.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing, is not YAML, repeats a key, or is no mapping.
-    """
-    try:
-        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections, found {type(values).__name__}")
-    return values
 
 
 def load_settings(path: Path) -> Settings:

@@ -12,7 +12,7 @@ from governance.places import LEDGER
 from governance.projection import Registration, project
 from pipelines.console import Printer
 from pipelines.layout import BUNDLE, CLEAN, REPORTS, TRAIN, TUNE
-from pipelines.policy import load_policy, raw_params
+from pipelines.policy import load_policy
 from pipelines.promote import gate_rows, next_commands
 
 SERVED_MODEL = Path("models/served_model.py")
@@ -39,7 +39,7 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
         train=root / TRAIN,
         served_model=root / SERVED_MODEL,
     )
-    horizon = (raw_params(root).get("target") or {}).get("horizon", 5)
+    horizon = read_json(root / BUNDLE / "params.json")["target"]["horizon"]
     registered = project(root, policy, training, lineage, horizon)
     _show(registered, printer or Printer())
     return registered

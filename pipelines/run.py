@@ -28,16 +28,18 @@ def choose_data(root: Path, data: str) -> None:
     Raises
     ------
     ConfigError
-        The folder does not exist; params.yaml is untouched.
+        params.yaml cannot be read, or the folder does not exist; params.yaml is untouched.
     """
+    path = root / PARAMS
+    # Read safely and checked first: what follows keeps the comments, and sees only plain values.
+    load_settings(path)
     from ruamel.yaml import YAML
 
-    yaml = YAML()
+    yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 200
     null = "tag:yaml.org,2002:null"
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(null, "null"))
-    path = root / PARAMS
     values: Any = yaml.load(path.read_text(encoding="utf-8"))
     if data == SIMULATED:
         values["data"]["source"] = SIMULATED

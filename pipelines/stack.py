@@ -40,7 +40,7 @@ def main(settings: Settings) -> None:
         layers={name: LAYERS[name].load(TRAIN / name / "model") for name in sorted(settings.layers)},
         meta=result.meta,
         declared=samples.declared,
-        params=settings.told(DECIDING),
+        params=settings.resolved(DECIDING),
         dataset=data,
         feeds=read_json(DATASET / "feeds.json"),
     )

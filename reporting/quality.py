@@ -26,8 +26,8 @@ RULES: dict[str, str] = {
     "low_not_positive": "A low of zero or less stands for 'not recorded'. The low becomes unknown, the bar stays.",
     "first_day_at_new_level": "The close jumped far beyond the symbol's usual moves. Whether that is a bad tick or a "
     "true jump is known only later, so the first day is set aside either way and nothing is repaired with hindsight.",
-    "level_break": "The price stays at a new level that looks like a missed split or a spin-off, and no more money "
-    "than usual changed hands. Features and targets do not reach across the marked session.",
+    "level_break": "The price stays at a new level: at a split's ratio, and no more money than usual changed hands, or "
+    "beyond belief. Most likely a missed split or a spin-off; features and targets do not reach across it.",
     "volume_negative": "A negative number of shares is impossible. The volume becomes unknown.",
     "volume_zero_while_price_moved": "No shares traded, it says, yet the price moved. The volume becomes unknown.",
     "high_below_low": "High and low are exchanged. They are widened to hold the open and the close.",

@@ -38,22 +38,20 @@ def test_a_feed_has_stopped_after_twice_the_usual_silence(last: int, limit: int 
     assert usual["filings"] == {"longest": 11, "current": 11}
     days = list(range(0, last, 12))
     found = stopped(usual, panel(*days, last))
-    assert [feed.limit for feed in found] == ([] if limit is None else [limit])
-    if found:
-        assert (found[0].table, found[0].silent) == ("filings", LENGTH - 1 - last)
+    assert found == ({} if limit is None else {"filings": limit})
 
 
 def test_a_few_days_of_silence_are_never_too_long() -> None:
     usual = silences(panel(*range(LENGTH)))
-    assert stopped(usual, panel(*range(LENGTH - LEAST))) == []
-    assert len(stopped(usual, panel(*range(LENGTH - LEAST - 1)))) == 1
+    assert stopped(usual, panel(*range(LENGTH - LEAST))) == {}
+    assert stopped(usual, panel(*range(LENGTH - LEAST - 1))) == {"filings": LEAST}
 
 
 def test_nothing_at_all_is_silence() -> None:
-    assert len(stopped(silences(panel(*range(LENGTH))), panel(length=20))) == 1
+    assert stopped(silences(panel(*range(LENGTH))), panel(length=20)) == {"filings": LEAST}
 
 
 def test_a_feed_that_was_dead_in_training_is_not_asked_for() -> None:
     dead = silences(panel(*range(100)))
     assert dead["filings"]["current"] == 200
-    assert stopped(dead, panel()) == []
+    assert stopped(dead, panel()) == {}

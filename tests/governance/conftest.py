@@ -89,6 +89,7 @@ class World:
         bundle, reports = self.training.bundle, self.training.reports
         shutil.rmtree(bundle, ignore_errors=True)
         write_json(bundle / "weights.json", {"momentum": weight, "value": -weight})
+        write_json(bundle / "params.json", {"target": {"horizon": 5}})
         manifest = {
             "format": 1,
             "features": ["momentum", "value"],

@@ -110,6 +110,20 @@ def test_an_unknown_parameter_is_refused(small) -> None:
     assert "universe.min_prise" in done.stderr
 
 
+def test_the_main_job_refuses_params_that_are_no_yaml(small) -> None:
+    path = small.root / "params.yaml"
+    text = path.read_text()
+    for broken, words in (("seed: [1", "not valid YAML"), ("seed: 1\nseed: 2", "'seed' is written twice")):
+        path.write_text(broken)
+        done = small.signals("run", "--data", "simulated", check=False)
+        left = path.read_text()
+        path.write_text(text)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert left == broken
+
+
 def _mount(folder: Path) -> bool:
     folder.mkdir()
     if os.geteuid() != 0:

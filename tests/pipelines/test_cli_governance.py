@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,14 +205,14 @@ def test_a_real_process_prints_plain_text_and_one_clear_line(world):
     def run(*arguments):
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        return subprocess.run(command, cwd=world.root, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=world.root, env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
 
     registered = run("register")
     assert (registered.returncode, registered.stderr) == (0, "")
     assert "\x1b" not in registered.stdout
-    start = time.perf_counter()
     refused = run("promote", "1")
-    assert time.perf_counter() - start < 60
     assert refused.returncode == 7
     assert refused.stderr.startswith("error: version 1 may not be promoted: nobody has approved it yet")
     assert refused.stderr.count("\n") == 1

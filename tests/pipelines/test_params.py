@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from core.errors import ConfigError
-from pipelines.params import load_settings, parse_inputs, parse_settings, read_yaml
+from core.params import read_yaml
+from pipelines.params import load_settings, parse_inputs, parse_settings
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_missing_section_is_named(values: dict) -> None:
 def test_a_bundle_carries_every_default_and_no_folder(values: dict) -> None:
     values["data"] = {"source": "files", "path": "/somewhere/private"}
     del values["target"]["beta_window"]
-    told = parse_settings(values).told(("seed", "data", "universe", "target", "features", "layers"))
+    told = parse_settings(values).resolved(("seed", "data", "universe", "target", "features", "layers"))
     assert told["target"] == {"horizon": 5, "beta_window": 252, "beta_shrinkage": pytest.approx(1 / 3)}
     assert "private" not in str(told)
     again = parse_inputs(json.loads(json.dumps(told)))
@@ -85,7 +86,7 @@ def test_a_data_folder_lies_below_the_checkout(values: dict, tmp_path: Path) -> 
 def test_a_key_written_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("seed: 1\nseed: 2\n")
-    with pytest.raises(ConfigError, match="'seed' is written twice"):
+    with pytest.raises(ConfigError, match=r"params\.yaml: 'seed' is written twice"):
         read_yaml(path)
 
 

@@ -144,7 +144,7 @@ def test_unknown_date_is_refused_in_a_window_too(folder: Path) -> None:
 def test_bad_csv(folder: Path, text: str) -> None:
     (folder / "prices.parquet").unlink()
     (folder / "prices.csv").write_text(text, encoding="latin-1")
-    refused(folder)
+    assert "prices.csv is " in refused(folder)
 
 
 def test_csv_with_text_in_a_number_column(folder: Path) -> None:
