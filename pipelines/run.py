@@ -38,6 +38,7 @@ def choose_data(root: Path, data: str) -> None:
     yaml = YAML(typ="rt")
     yaml.preserve_quotes = True
     yaml.width = 200
+    yaml.indent(mapping=2, sequence=4, offset=2)
     null = "tag:yaml.org,2002:null"
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(null, "null"))
     values: Any = yaml.load(path.read_text(encoding="utf-8"))

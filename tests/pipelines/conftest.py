@@ -14,7 +14,12 @@ import pytest
 import yaml
 
 SMALL: dict[str, Any] = {
-    "data": {"simulated": {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.2}},
+    "data": {
+        # The checkout under test may have been pointed at other data.
+        "source": "simulated",
+        "path": "data/files",
+        "simulated": {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.2},
+    },
     "universe": {"min_dollar_volume": 0.0},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126},
     "tuning": {"trials": 2},

@@ -1,0 +1,47 @@
+"""Pointing the main job at other data changes the two lines that say so, and not a byte more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from pipelines.run import choose_data
+
+
+@pytest.fixture
+def root(repository: Path, tmp_path: Path) -> Path:
+    text = (repository / "params.yaml").read_text()
+    # The checkout under test may have been pointed at other data.
+    for key, value in (("source", "simulated"), ("path", "data/files")):
+        text = re.sub(rf"(?m)^  {key}: \S+", f"  {key}: {value}", text, count=1)
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "mine").mkdir()
+    return tmp_path
+
+
+def test_there_and_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    before = (root / "params.yaml").read_text()
+    choose_data(root, "simulated")
+    assert (root / "params.yaml").read_text() == before
+    choose_data(root, "mine")
+    changed = [
+        (old.split("#")[0].split(), new.split("#")[0].split())
+        for old, new in zip(before.splitlines(), (root / "params.yaml").read_text().splitlines(), strict=True)
+        if old.split() != new.split()
+    ]
+    assert changed == [
+        (["source:", "simulated"], ["source:", "files"]),
+        (["path:", "data/files"], ["path:", "mine"]),
+    ]
+
+
+def test_a_folder_that_is_not_there_changes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="nowhere does not exist"):
+        choose_data(root, "nowhere")
+    assert (root / "params.yaml").read_bytes() == before
