@@ -13,11 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from features.panel import PRICE_FIELDS, Array, Dates, Events, Panel, spread
+from features.panel import EVENT_TABLES, OWN_SERIES, PRICE_FIELDS, Array, Dates, Events, Panel, spread
 from features.universe import UniverseRule, universe
 
-EVENT_TABLES = ("filings", "earnings", "posts")
-OPTIONAL_FIELDS = ("close_unadjusted", "level_break")
+OPTIONAL_FIELDS = ("close_unadjusted", "vwap", "level_break")
 
 SERIES_STALE = 63
 """Weekdays for which a market-wide value stands; a bound, so that the daily job needs no older rows."""
@@ -46,7 +45,8 @@ def assemble(tables: Mapping[str, pd.DataFrame], dates: Dates, rule: UniverseRul
     if prices.empty:
         raise DataError(f"no price row lies in {dates[0]}..{dates[-1]}: choose dates that the prices cover")
     symbols = np.array(sorted(prices["symbol"].unique()), dtype=str)
-    columns = [*PRICE_FIELDS, *(name for name in OPTIONAL_FIELDS if name in prices)]
+    optional = (name for name in OPTIONAL_FIELDS if name in prices and (name != "vwap" or prices[name].notna().any()))
+    columns = [*PRICE_FIELDS, *optional]
     fields = spread(prices, columns, dates, symbols)
     if "level_break" in fields:
         fields["level_break"] = np.nan_to_num(fields["level_break"], nan=0.0)
@@ -56,7 +56,7 @@ def assemble(tables: Mapping[str, pd.DataFrame], dates: Dates, rule: UniverseRul
         fields=fields,
         universe=universe(fields, rule),
         sector=sector_codes(tables.get("securities"), symbols),
-        events={name: _events(tables[name], dates, symbols) for name in EVENT_TABLES if name in tables},
+        events={name: _events(table, dates, symbols) for name, table in _event_tables(tables).items()},
         series=_series(tables["macro"], dates) if "macro" in tables else {},
     )
 
@@ -72,6 +72,15 @@ def sector_codes(securities: pd.DataFrame | None, symbols: NDArray[np.str_]) -> 
         )
     names = sorted(labels.dropna().unique())
     return pd.Index(names, dtype=object).get_indexer(pd.Index(labels.reindex(symbols), dtype=object)).astype(np.int64)
+
+
+def _event_tables(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables of events by name, the user's own series each for itself."""
+    out = {name: tables[name] for name in EVENT_TABLES if name in tables}
+    if OWN_SERIES in tables:
+        for name, rows in tables[OWN_SERIES].groupby("series", sort=True):
+            out[f"{OWN_SERIES}:{name}"] = rows.drop(columns="series")
+    return out
 
 
 def _within(frame: pd.DataFrame, column: str, dates: Dates) -> pd.DataFrame:

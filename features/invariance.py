@@ -254,7 +254,7 @@ def _changes(around: Panel, today: int, seed: int) -> Iterator[tuple[str, str, b
 
 def _declared(panel: Panel, feature: Feature) -> Panel:
     """The panel without what the feature does not declare."""
-    shown = {*feature.inputs, *ALWAYS_VISIBLE}
+    shown = {*feature.reads, *ALWAYS_VISIBLE}
     return replace(
         panel,
         fields={name: values for name, values in panel.fields.items() if name in shown},

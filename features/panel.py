@@ -22,6 +22,9 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "volume")
+EVENT_TABLES = ("filings", "earnings", "posts")
+OWN_SERIES = "alternative"
+"""Table of the user's own series: `alternative:NAME` is the event table of one of them."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,15 @@ class Panel:
         `(N,)` names, sorted.
     fields
         `(T, N)` float64 arrays by name: at least `open high low close` (currency per share, on one
-        split basis) and `volume` (shares, same basis); NaN where there is nothing. `level_break` is 1.0 at a session
+        split basis) and `volume` (shares, same basis); `vwap` where the source has it; NaN where there is nothing. `level_break` is 1.0 at a session
         where the price level jumped for a reason that cleaning could not resolve, else 0.0.
     universe
         `(T, N)` True where the symbol may be held at that session.
     sector
         `(N,)` integer code per symbol, -1 where unknown.
     events
-        Event tables by name (`filings`, `earnings`, `posts`); a table that the source lacks is absent.
+        Event tables by name (`filings`, `earnings`, `posts`, `alternative:NAME` of each series of the user's own); a
+        table that the source lacks is absent.
     series
         `(T,)` market-wide series by name (macro), NaN before the first known value.
     """

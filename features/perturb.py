@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.panel import Events, Panel
 
-PRICES = ("open", "high", "low", "close")
+PRICES = ("open", "high", "low", "close", "vwap")
 PER_SHARE = ("eps_estimate", "eps_actual", "surprise")
 NONSENSE = 1e4
 
@@ -79,7 +79,8 @@ def rescale(panel: Panel, factor: NDArray[np.float64]) -> Panel:
     """
     fields = dict(panel.fields)
     for name in PRICES:
-        fields[name] = panel[name] * factor
+        if name in fields:
+            fields[name] = panel[name] * factor
     fields["volume"] = panel["volume"] / factor
     return replace(panel, fields=fields, events=_scaled(panel.events, "filings", ("shares",), 1.0 / factor))
 

@@ -9,11 +9,15 @@ and decorates functions of a panel:
 ... def momentum(panel: Panel, window: int) -> Array: ...
 
 One function may declare many features: `over` names the field of `Params` (a list) whose items
-are passed as the argument of the name's placeholder.
+are passed as the argument of the name's placeholder. An item may be a model of its own: the name, and
+the inputs, then say which of its fields stands in them (`"alt_{series.name}_level"`). Where the
+parameters say which series is meant, `inputs` is a function of them, and the names it gives are
+passed after the panel. A function with an argument `params` is handed the family's parameters.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +29,7 @@ from pydantic import BaseModel
 
 from core.errors import ConfigError, LeakageError
 from core.registry import Registry
-from features.panel import Array, Panel
+from features.panel import EVENT_TABLES, Array, Panel
 
 FAMILIES: Registry[Family] = Registry("feature family", "features.families")
 
@@ -41,7 +45,8 @@ class Feature:
     lookback
         Sessions, the last one included, that the value of a day depends on.
     inputs
-        Panel fields, event tables and series that it reads.
+        Panel fields, event tables and series that it reads. `filings.gross_profit` is the table `filings`, of which
+        this column is needed and a source may lack it.
     units
         Unit of the value.
     sign
@@ -67,14 +72,44 @@ class Feature:
         values = self.compute(panel)
         if values.shape != panel.shape:
             raise LeakageError(f"feature {self.name!r} returned shape {values.shape}, expected {panel.shape}")
-        out = values.astype(np.float32)
-        out[~np.isfinite(out)] = np.nan
-        return out
+        out = values.astype(np.float32, copy=False)
+        infinite = np.isinf(out)
+        return np.where(infinite, np.float32(np.nan), out) if infinite.any() else out
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The inputs, a column of an event table standing for its table."""
+        return frozenset(_table_of(name) or name for name in self.inputs)
+
+    def missing(self, panel: Panel) -> tuple[str, ...]:
+        """Inputs that the panel lacks: names of `reads`, or a column in which no value is known, as `table.column`."""
+        known = {*panel.fields, *panel.events, *panel.series}
+        lacking = set(self.reads - known)
+        for name in self.inputs:
+            events = panel.events.get(_table_of(name) or "")
+            if events is not None and not _has_values(events.values.get(name.partition(".")[2])):
+                lacking.add(name)
+        return tuple(sorted(lacking))
 
     def available(self, panel: Panel) -> bool:
         """Whether the panel holds every input."""
-        known = {*panel.fields, *panel.events, *panel.series}
-        return set(self.inputs) <= known
+        return not self.missing(panel)
+
+
+def _table_of(name: str) -> str | None:
+    """The event table that an input is a column of; None where it is none."""
+    table, dot, _ = name.partition(".")
+    return table if dot and table in EVENT_TABLES else None
+
+
+def _has_values(column: NDArray | None) -> bool:
+    if column is None:
+        return False
+    return bool(np.isfinite(column).any()) if column.dtype.kind == "f" else len(column) > 0
+
+
+# Any: each family has a model of its own.
+Inputs = tuple[str, ...] | Callable[[Any], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +117,7 @@ class _Declaration:
     template: str
     over: str | None
     lookback: int | Callable[..., int]
-    inputs: tuple[str, ...]
+    inputs: Inputs
     units: str
     sign: int
     reference: str
@@ -90,7 +125,7 @@ class _Declaration:
 
     @property
     def placeholder(self) -> str | None:
-        found = re.search(r"{(\w+)}", self.template)
+        found = re.search(r"{(\w+)(?:\.\w+)?}", self.template)
         return found.group(1) if found else None
 
 
@@ -116,7 +151,7 @@ class Family:
         name: str,
         *,
         lookback: int | Callable[..., int],
-        inputs: tuple[str, ...],
+        inputs: Inputs,
         units: str,
         reference: str,
         sign: int = 0,
@@ -140,25 +175,27 @@ class Family:
         features: list[Feature] = []
         for declared in self._declarations:
             if declared.over is None or declared.placeholder is None:
-                features.append(self._one(declared, {}))
+                features.append(self._one(declared, params, {}))
             else:
                 for item in getattr(params, declared.over):
-                    features.append(self._one(declared, {declared.placeholder: item}))
+                    features.append(self._one(declared, params, {declared.placeholder: item}))
         return tuple(features)
 
-    def _one(self, declared: _Declaration, arguments: dict[str, Any]) -> Feature:
+    def _one(self, declared: _Declaration, params: BaseModel, arguments: dict[str, Any]) -> Feature:
         function = declared.function
         lookback = declared.lookback
+        names = declared.inputs(params) if callable(declared.inputs) else ()
+        given = {"params": params} if "params" in inspect.signature(function).parameters else {}
         return Feature(
             name=declared.template.format(**arguments),
             family=self.name,
             lookback=lookback(**arguments) if callable(lookback) else lookback,
-            inputs=declared.inputs,
+            inputs=names if callable(declared.inputs) else tuple(name.format(**arguments) for name in declared.inputs),
             units=declared.units,
             sign=declared.sign,
             reference=declared.reference,
             doc=(function.__doc__ or "").strip().split("\n")[0],
-            compute=lambda panel: function(panel, **arguments),
+            compute=lambda panel: function(panel, *names, **given, **arguments),
         )
 
 

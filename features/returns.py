@@ -6,7 +6,7 @@ import numpy as np
 
 from features.kernels import change, rolling_beta, rolling_sum, row_mean
 from features.memo import remembered
-from features.panel import Array, Panel
+from features.panel import Array, Mask, Panel
 
 
 @remembered
@@ -24,11 +24,17 @@ def returns_over(panel: Panel, sessions: int) -> Array:
 
 
 @remembered
-def market_return(panel: Panel) -> Array:
-    """`(T,)` equal-weight return of the names that were in the universe at the close before."""
+def held_before(panel: Panel) -> Mask:
+    """Where a symbol was in the universe at the close before: those whose return a session's mean is of."""
     held = np.zeros(panel.shape, dtype=bool)
     held[1:] = panel.universe[:-1]
-    return row_mean(returns_over(panel, 1), held)
+    return held
+
+
+@remembered
+def market_return(panel: Panel) -> Array:
+    """`(T,)` equal-weight return of the names that were in the universe at the close before."""
+    return row_mean(returns_over(panel, 1), held_before(panel))
 
 
 @remembered

@@ -26,9 +26,12 @@ from features.memo import remembered
 from features.panel import Array, Events
 from features.timeline import Timeline
 
-INCOME_FLOWS = ("revenue", "operating_income", "net_income")
+INCOME_FLOWS = ("gross_profit", "revenue", "operating_income", "net_income")
 CASH_FLOWS = ("cash_flow_operating",)
-BALANCES = ("assets", "equity", "shares")
+BALANCES = ("current_assets", "current_liabilities", "cash", "long_term_debt", "assets", "equity", "shares")
+ITEMS = (*INCOME_FLOWS, *CASH_FLOWS, *BALANCES)
+OPTIONAL = ("gross_profit",)
+"""Items of which a source may lack the column: unknown throughout."""
 
 _DAYS_A_MONTH = 365.25 / 12
 _SAME_PERIOD = 7.0  # days: a period's end as two versions of it state it
@@ -65,16 +68,15 @@ def trailing(filings: Events, window: int) -> Trailing:
         Sessions, up to the arrival of a filing, in which the filings behind a figure became known.
     """
     book = _Book.of(filings)
-    items = (*INCOME_FLOWS, *CASH_FLOWS, *BALANCES)
-    values = np.column_stack([book.column(name) for name in items])
-    months = np.column_stack([book.months(name) for name in items])
+    values = np.column_stack([book.column(name) for name in ITEMS])
+    months = np.column_stack([book.months(name) for name in ITEMS])
     moments, period, now, year_ago = _trailing(
-        book.session, book.period, months, values, len(items) - len(BALANCES), book.starts, window
+        book.session, book.period, months, values, len(ITEMS) - len(BALANCES), book.starts, window
     )
     return Trailing(
         book.timeline(moments, period),
-        {name: now[:, at] for at, name in enumerate(items)},
-        {name: year_ago[:, at] for at, name in enumerate(items)},
+        {name: now[:, at] for at, name in enumerate(ITEMS)},
+        {name: year_ago[:, at] for at, name in enumerate(ITEMS)},
     )
 
 
@@ -113,7 +115,7 @@ class _Book:
         period = np.asarray(filings.values["period_end"], dtype="datetime64[D]").astype(np.int64)
         amended = np.asarray(filings.values["amended"], dtype=np.float64)
         # Two unlike rows of one period, session and source: the values decide which stands, not the input's order.
-        ties = [np.asarray(filings.values[name], dtype=np.float64) for name in (*INCOME_FLOWS, *CASH_FLOWS, *BALANCES)]
+        ties = [_item(filings, name) for name in ITEMS]
         order = np.lexsort((*ties, amended, period, filings.session, source, filings.symbol))
         filings = filings.take(order)
         source = source[order].astype(np.int64)
@@ -122,7 +124,7 @@ class _Book:
         return cls(filings, filings.session, period[order], source, tuple(map(str, names)), starts)
 
     def column(self, item: str) -> Array:
-        return np.asarray(self.filings.values[item], dtype=np.float64)
+        return _item(self.filings, item)
 
     def months(self, item: str) -> NDArray[np.int64]:
         """Months that each row's value of the item covers; 0 where that is unknown or the item is a balance."""
@@ -133,6 +135,12 @@ class _Book:
 
     def timeline(self, moments: NDArray[np.int64], period: NDArray[np.int64]) -> Timeline:
         return Timeline(self.session[moments], self.filings.symbol[moments], self.source[moments], period, self.sources)
+
+
+def _item(filings: Events, name: str) -> Array:
+    if name in OPTIONAL and name not in filings.values:
+        return np.full(len(filings), np.nan)
+    return np.asarray(filings.values[name], dtype=np.float64)
 
 
 @compiled

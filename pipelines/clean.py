@@ -68,8 +68,9 @@ def measure_coverage(panel: Panel) -> pd.DataFrame:
             "universe_size": panel.universe.sum(axis=1),
         }
     )
-    for name in sorted(panel.events):
-        frame[name] = np.bincount(panel.events[name].session, minlength=len(panel.dates))
+    for name, events in sorted(panel.events.items()):
+        table = name.partition(":")[0]
+        frame[table] = frame.get(table, 0) + np.bincount(events.session, minlength=len(panel.dates))
     return frame
 
 

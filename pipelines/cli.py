@@ -149,6 +149,30 @@ def preview(
 
 
 @app.command()
+def features(
+    family: Annotated[str | None, typer.Option("--family", help="One family, in the run or not.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Families that params.yaml leaves out too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list, for machines.")] = False,
+) -> None:
+    """List the features: lookback, units, expected sign, inputs, definition, reference."""
+    from pipelines import catalogue as stage
+
+    stage.show(_root(), family=family, everything=everything, as_json=as_json)
+
+
+@app.command()
+def catalogue(
+    docs: Annotated[Path | None, typer.Option("--docs", help="Folder of features.md; docs if not given.")] = None,
+) -> None:
+    """Measure every feature on the data of the last run; write docs/features.md and an HTML page."""
+    from pipelines import catalogue as stage
+    from pipelines.layout import DOCS
+
+    root = _root()
+    stage.catalogue(root, docs or root / DOCS)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; keep it on this machine.")] = "127.0.0.1",

@@ -172,7 +172,8 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
 def _reach(features: Sequence[Feature], table: str, wanted: int) -> int:
     """Sessions of a table that the features read; all that are wanted where none names its events."""
     events = {"fundamentals": "filings"}.get(table, table)
-    return max((feature.lookback for feature in features if events in feature.inputs), default=wanted)
+    readers = (one for one in features if any(name.partition(":")[0] == events for name in one.reads))
+    return max((one.lookback for one in readers), default=wanted)
 
 
 def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
@@ -194,11 +195,12 @@ def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
 def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Dataset, np.ndarray]:
     """The last session's rows of the design matrix, and their risk scale."""
     last = len(panel.dates) - 1
-    missing = [feature.name for feature in features if not feature.available(panel)]
-    if missing:
+    lacking = {feature.name: ", ".join(missing) for feature in features if (missing := feature.missing(panel))}
+    if lacking:
+        name, inputs = next(iter(lacking.items()))
         raise DataError(
-            f"the bundle was trained with {missing[0]} ({len(missing)} such features) but the source lacks its table: "
-            "restore the table, or train and promote a version without it"
+            f"the bundle was trained with {name} ({len(lacking)} such features) but the source lacks {inputs}: "
+            "restore what it lacks, or train and promote a version without it"
         )
     members = np.flatnonzero(panel.universe[last])
     windows = {lookback: panel.tail(last, lookback) for lookback in sorted({f.lookback for f in features})}

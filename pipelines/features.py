@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from core.files import atomic_directory, write_by_year, write_json
@@ -31,13 +32,12 @@ def describe(feature: Feature) -> dict[str, object]:
 
 def split_available(features: Sequence[Feature], panel: Panel) -> tuple[list[Feature], list[Feature]]:
     """Features whose inputs the panel holds, and those whose inputs it lacks (said once on standard error)."""
-    built = [feature for feature in features if feature.available(panel)]
-    skipped = [feature for feature in features if not feature.available(panel)]
+    missing = {feature.name: feature.missing(panel) for feature in features}
+    built = [feature for feature in features if not missing[feature.name]]
+    skipped = [feature for feature in features if missing[feature.name]]
     if skipped:
-        known = {*panel.fields, *panel.events, *panel.series}
-        missing = sorted({name for feature in skipped for name in feature.inputs} - known)
         names = ", ".join(feature.name for feature in skipped)
-        print(f"skipped for want of {', '.join(missing)}: {names}", file=sys.stderr)
+        print(f"skipped for want of {', '.join(sorted({*chain(*missing.values())}))}: {names}", file=sys.stderr)
     return built, skipped
 
 

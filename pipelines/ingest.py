@@ -17,7 +17,8 @@ def ingest(settings: Settings) -> None:
     available = source.tables()
     start, end = settings.data.start, settings.data.end
     tables = {name: source.read(name, start, end) for name in progress(available, "ingest")}
-    for missing in sorted(set(TABLES) - set(available)):
+    expected = {name for name, schema in TABLES.items() if not schema.own}
+    for missing in sorted(expected - set(available)):
         print(f"{missing}: the source has no such table; features that need it are skipped", file=sys.stderr)
     write_tables(RAW, tables)
     print("ingested " + ", ".join(f"{name} {len(table):,}" for name, table in sorted(tables.items())))

@@ -24,6 +24,8 @@ BACKTEST = Path("artifacts/backtest")
 REPORTS = Path("reports")
 QUALITY = REPORTS / "data_quality"
 INVARIANCES = REPORTS / "invariances.json"
+CATALOGUE = REPORTS / "features"
+DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
 MLRUNS = Path("mlruns")

@@ -22,6 +22,7 @@ from models.stack import StackRule
 from models.tuning import TuningRule
 from portfolio.backtest import BacktestRule
 from sources.base import PROVIDERS, Source, open_source
+from sources.embeddings import EmbeddingParams, WithNovelty, load_model
 
 
 class DataChoice(Params):
@@ -31,6 +32,7 @@ class DataChoice(Params):
     path: str = "data/files"
     start: Day | None = None
     end: Day | None = None
+    embeddings: EmbeddingParams | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> DataChoice:
@@ -83,7 +85,10 @@ class Settings:
 
     def open_source(self) -> Source:
         """The provider of raw tables that `data` names."""
-        return open_source(self.data.source, self.root / self.data.path, self.provider)
+        source = open_source(self.data.source, self.root / self.data.path, self.provider)
+        if (told := self.data.embeddings) is None:
+            return source
+        return WithNovelty(source, load_model(self.root / told.model, told.digest))
 
     @property
     def inputs(self) -> Inputs:
@@ -93,7 +98,7 @@ class Settings:
     def resolved(self, sections: Sequence[str]) -> dict[str, Any]:
         """Sections as params.yaml would say them if it left nothing to a default.
 
-        The folder of the data is left out: where it lies decides nothing.
+        The folders of the data and of a model are left out: where they lie decides nothing.
         """
         blocks: dict[str, Any] = {
             "seed": self.seed,
@@ -103,6 +108,8 @@ class Settings:
             **{name: _plain(getattr(self, name)) for name in _BLOCKS},
         }
         del blocks["data"]["path"]
+        if self.data.embeddings:
+            del blocks["data"]["embeddings"]["model"]
         return {section: blocks[section] for section in sections}
 
 

@@ -28,6 +28,11 @@ FUNDAMENTAL_VALUES = (
     "long_term_debt", "goodwill_intangibles", "preferred_equity", "noncontrolling_interest",
     "cash_flow_operating", "cash_flow_investing", "cash_flow_financing", "capex",
 )  # fmt: skip
+FUNDAMENTAL_EXTRAS = ("gross_profit",)
+"""Statement items that not every source has."""
+
+RETWEET = r"^(?:RT @\w+:?\s*)+"
+"""What leads a text that repeats another's."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +58,28 @@ class TableSchema:
         Column with the time at which a row became known; None where rows are not dated.
     unique
         Whether a key may occur only once. Elsewhere (restated filings, posts) repeats are data.
+    own
+        Whether it holds series of the user's own: no source is expected to have it, and a row that does not say when
+        it became known counts from a declared lag after its `date`.
     """
 
     columns: Mapping[str, Column]
     key: tuple[str, ...]
     known: str | None
     unique: bool = False
+    own: bool = False
 
 
 _TEXT, _DATE, _FLAG = Column("text"), Column("date"), Column("flag")
 _INTEGER, _LABEL = Column("integer"), Column("text", nullable=True)
 _NUMBER = Column("number", nullable=True)
+_EXTRA = Column("number", required=False, nullable=True)
 
 TABLES: Mapping[str, TableSchema] = {
     "prices": TableSchema(
         {
             "date": _DATE, "symbol": _TEXT, "open": _NUMBER, "high": _NUMBER, "low": _NUMBER, "close": _NUMBER,
-            "volume": _NUMBER, "close_unadjusted": Column("number", required=False, nullable=True),
+            "volume": _NUMBER, "close_unadjusted": _EXTRA, "vwap": _EXTRA,
         },
         key=("date", "symbol"), known="date", unique=True,
     ),
@@ -78,6 +88,7 @@ TABLES: Mapping[str, TableSchema] = {
             "symbol": _TEXT, "available_date": _DATE, "period_end": _DATE, "source": _TEXT, "fiscal_period": _TEXT,
             "amended": _FLAG, "income_months": _INTEGER, "cashflow_months": _INTEGER,
             **dict.fromkeys((*FUNDAMENTAL_VALUES, "shares_outstanding", "split_factor_2017"), _NUMBER),
+            **dict.fromkeys(FUNDAMENTAL_EXTRAS, _EXTRA),
         },
         key=("symbol", "available_date", "period_end", "source", "fiscal_period", "amended"), known="available_date",
     ),
@@ -91,7 +102,7 @@ TABLES: Mapping[str, TableSchema] = {
     "posts": TableSchema(
         {
             "symbol": _TEXT, "created_at": Column("time"), "user_hash": _INTEGER, "followers": _INTEGER,
-            "is_retweet": _FLAG, "lang": _LABEL, "text": _LABEL,
+            "is_retweet": _FLAG, "lang": _LABEL, "text": _LABEL, "novelty": _EXTRA,
         },
         key=("symbol", "created_at", "user_hash"), known="created_at",
     ),
@@ -103,10 +114,23 @@ TABLES: Mapping[str, TableSchema] = {
         {"series": _TEXT, "date": _DATE, "available_date": _DATE, "value": _NUMBER},
         key=("series", "available_date", "date"), known="available_date", unique=True,
     ),
+    "alternative": TableSchema(
+        {
+            "series": _TEXT, "symbol": _TEXT, "date": _DATE,
+            "available_date": Column("date", required=False, nullable=True), "value": _NUMBER,
+        },
+        key=("series", "symbol", "available_date", "date"), known="available_date", unique=True, own=True,
+    ),
 }  # fmt: skip
 
 
-def normalise(table: str, frame: pd.DataFrame, where: str, allow_empty: bool = False) -> pd.DataFrame:
+def normalise(
+    table: str,
+    frame: pd.DataFrame,
+    where: str,
+    allow_empty: bool = False,
+    lag_days: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
     """Bring a raw frame into the one form of its table.
 
     Parameters
@@ -119,6 +143,8 @@ def normalise(table: str, frame: pd.DataFrame, where: str, allow_empty: bool = F
         File or feed, for messages.
     allow_empty
         A short window may hold no row; a whole table may not.
+    lag_days
+        By series of the user's own, the days after `date` at which a row without an `available_date` became known.
 
     Returns
     -------
@@ -152,6 +178,8 @@ def normalise(table: str, frame: pd.DataFrame, where: str, allow_empty: bool = F
                 row = _row(raw, table, int(unknown.to_numpy().argmax()))
                 raise DataError(f"{where}: column {name!r} is empty at {row}: fill it in or remove the row")
     _refuse_future(out, raw, where, table)
+    if schema.own:
+        out = _dated_by_lag(out, lag_days or {}, where, table)
     return _ordered(out, schema, where, table)
 
 
@@ -237,12 +265,32 @@ def _refuse_future(out: pd.DataFrame, raw: pd.DataFrame, where: str, table: str)
     """No row can have become known, or describe a day, after today."""
     tomorrow = pd.Timestamp(datetime.datetime.now(datetime.UTC).date()) + pd.Timedelta(days=1)
     for name, column in TABLES[table].columns.items():
-        if column.kind in ("date", "time") and name in out:
+        # A lag may end after today: such a row is not known yet, and waits.
+        waits = TABLES[table].own and name == TABLES[table].known
+        if column.kind in ("date", "time") and name in out and not waits:
             limit = tomorrow.tz_localize("UTC") if column.kind == "time" else tomorrow
             future = (out[name] >= limit).to_numpy()
             if future.any():
                 row = _row(raw, table, int(future.argmax()))
                 raise DataError(f"{where}: column {name!r} lies in the future at {row}: correct the date or remove it")
+
+
+def _dated_by_lag(out: pd.DataFrame, lag_days: Mapping[str, int], where: str, table: str) -> pd.DataFrame:
+    """The day on which every row became known: as it says, else the declared lag after its `date`."""
+    told = out["available_date"] if "available_date" in out else pd.Series(pd.NaT, out.index, DATE)
+    lag = out["series"].map(dict(lag_days)).astype(np.float64)
+    unknown = (told.isna() & lag.isna()).to_numpy()
+    if unknown.any():
+        at = int(unknown.argmax())
+        name = out["series"].iat[at]
+        state = "is empty" if "available_date" in out else "is missing"
+        raise DataError(
+            f"{where}: column 'available_date' {state} at {_row(out, table, at)}, and the series has no declared lag: "
+            f"give the day from which the value could be used, or set data.files.lag_days.{name} to the days after "
+            "'date' at which it was known"
+        )
+    filled = told.fillna(out["date"] + pd.to_timedelta(lag, unit="D")).astype(DATE)
+    return out.assign(available_date=filled)[list(TABLES[table].columns)]
 
 
 def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> pd.DataFrame:

@@ -7,18 +7,21 @@ earnings are on no such basis and are never compared with a price.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 from pydantic import Field
 
 from core.params import Params
+from features import kernels as k
 from features.asof import age, carry, fill_forward, ratio
 from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
 from features.surprise import NEWS_WINDOW, SURPRISE_WINDOW, new_reports, scaled_surprises, standardised_change
 from features.trailing import Trailing, quarters, trailing
+from features.windows import QUARTER, least
 
 CLOSE_AGE = 5
 """Sessions for which a close stands in for a missing one."""
@@ -33,6 +36,9 @@ SUE_WINDOW = 850
 """Sessions for thirteen quarters' filings, the last of them late."""
 SUE_AGE = 63
 """Sessions for which an earnings surprise from filings stands: one quarter."""
+
+MIN_SIGNALS = 6
+"""Signals that a score needs: two thirds of the nine."""
 
 REPORT_AGE = 126
 """Sessions up to which the time since a report or an announcement is counted."""
@@ -49,6 +55,10 @@ fundamental = Family("fundamental", FundamentalParams)
 
 statement = partial(fundamental.feature, lookback=STATEMENT, inputs=("filings",))
 priced = partial(fundamental.feature, lookback=STATEMENT, inputs=("filings", "close"))
+margin = partial(fundamental.feature, lookback=STATEMENT, inputs=("filings.gross_profit",))
+
+PIOTROSKI = "Piotroski (2000), Journal of Accounting Research 38"
+RELATIVE = "; relative to the sector as Asness, Porter and Stevens (2000)"
 
 
 # --- what the features share ---------------------------------------------------------------------------------
@@ -64,13 +74,18 @@ def _dense(panel: Panel, values: Array) -> Array:
 
 
 @remembered
+def _shares(panel: Panel) -> Array:
+    """Shares outstanding, on the split basis of prices and volume."""
+    return _dense(panel, _figures(panel).now["shares"])
+
+
+@remembered
 def market_value(panel: Panel) -> Array:
     """Currency value of all shares, `(T, N)`: close of at most five sessions ago times shares outstanding.
 
     Both are on one split basis, so that their product does not know of splits.
     """
-    shares = _dense(panel, _figures(panel).now["shares"])
-    value = fill_forward(panel["close"], CLOSE_AGE) * shares
+    value = fill_forward(panel["close"], CLOSE_AGE) * _shares(panel)
     return np.where(value > 0, value, np.nan)
 
 
@@ -80,6 +95,17 @@ def _yield(panel: Panel, item: str) -> Array:
 
 def _to_assets(panel: Panel, numerator: Array) -> Array:
     return _dense(panel, ratio(numerator, _figures(panel).now["assets"]))
+
+
+def _change(panel: Panel, numerator: str, denominator: str) -> Array:
+    """Change of a ratio of two items over a year."""
+    figures = _figures(panel)
+    now, year_ago = (ratio(of[numerator], of[denominator]) for of in (figures.now, figures.year_ago))
+    return _dense(panel, now - year_ago)
+
+
+def _relative(panel: Panel, values: Array) -> Array:
+    return k.demean(values, panel.universe, panel.sector)
 
 
 # --- value ---------------------------------------------------------------------------------------------------
@@ -95,6 +121,18 @@ def earnings_yield(panel: Panel) -> Array:
 def book_to_market(panel: Panel) -> Array:
     """Book equity over market value."""
     return _yield(panel, "equity")
+
+
+@priced("earnings_yield_relative", units="fraction a year", sign=+1, reference="Basu (1977)" + RELATIVE)
+def earnings_yield_relative(panel: Panel) -> Array:
+    """Earnings yield minus the mean of the sector."""
+    return _relative(panel, earnings_yield(panel))
+
+
+@priced("book_to_market_relative", units="fraction", sign=+1, reference="Fama and French (1992)" + RELATIVE)
+def book_to_market_relative(panel: Panel) -> Array:
+    """Book equity over market value, minus the mean of the sector."""
+    return _relative(panel, book_to_market(panel))
 
 
 @priced(
@@ -133,6 +171,34 @@ def operating_profitability(panel: Panel) -> Array:
     return _to_assets(panel, _figures(panel).now["operating_income"])
 
 
+@margin(
+    "gross_profitability",
+    units="fraction a year",
+    sign=+1,
+    reference="Novy-Marx (2013), Journal of Financial Economics 108",
+)
+def gross_profitability(panel: Panel) -> Array:
+    """Gross profit of the trailing twelve months over assets."""
+    return _to_assets(panel, _figures(panel).now["gross_profit"])
+
+
+@statement(
+    "return_on_assets",
+    units="fraction a year",
+    sign=+1,
+    reference="Balakrishnan, Bartov and Faurel (2010), Journal of Accounting and Economics 50",
+)
+def return_on_assets(panel: Panel) -> Array:
+    """Net income of the trailing twelve months over assets."""
+    return _to_assets(panel, _figures(panel).now["net_income"])
+
+
+@statement("cash_flow_to_assets", units="fraction a year", sign=+1, reference=PIOTROSKI)
+def cash_flow_to_assets(panel: Panel) -> Array:
+    """Operating cash flow of the trailing twelve months over assets."""
+    return _to_assets(panel, _figures(panel).now["cash_flow_operating"])
+
+
 @statement(
     "return_on_equity",
     units="fraction a year",
@@ -162,6 +228,18 @@ def leverage(panel: Panel) -> Array:
     """Assets that are not financed by equity, over assets."""
     now = _figures(panel).now
     return _to_assets(panel, now["assets"] - now["equity"])
+
+
+@statement(
+    "net_operating_assets",
+    units="fraction",
+    sign=-1,
+    reference="Hirshleifer, Hou, Teoh and Zhang (2004), Journal of Accounting and Economics 38 (long-term debt only)",
+)
+def net_operating_assets(panel: Panel) -> Array:
+    """Equity and long-term debt less cash, over the assets of a year ago: profit booked and not yet collected."""
+    now, year_ago = _figures(panel).now, _figures(panel).year_ago
+    return _dense(panel, ratio(now["equity"] + now["long_term_debt"] - now["cash"], year_ago["assets"]))
 
 
 @statement("asset_turnover", units="1 / year", sign=+1, reference="Soliman (2008), The Accounting Review 83")
@@ -211,6 +289,96 @@ def share_issuance(panel: Panel) -> Array:
     figures = _figures(panel)
     grown = ratio(figures.now["shares"], figures.year_ago["shares"])
     return _dense(panel, np.log(np.where(grown > 0, grown, np.nan)))
+
+
+# --- financial strength --------------------------------------------------------------------------------------
+
+
+@statement("return_on_assets_change", units="fraction a year", sign=+1, reference=PIOTROSKI)
+def return_on_assets_change(panel: Panel) -> Array:
+    """Change of net income over assets in a year."""
+    return _change(panel, "net_income", "assets")
+
+
+@statement("debt_change", units="fraction of assets", sign=-1, reference=PIOTROSKI)
+def debt_change(panel: Panel) -> Array:
+    """Change of long-term debt over assets in a year."""
+    return _change(panel, "long_term_debt", "assets")
+
+
+@statement("current_ratio_change", units="1", sign=+1, reference=PIOTROSKI)
+def current_ratio_change(panel: Panel) -> Array:
+    """Change of current assets over current liabilities in a year."""
+    return _change(panel, "current_assets", "current_liabilities")
+
+
+@margin("gross_margin_change", units="fraction", sign=+1, reference=PIOTROSKI)
+def gross_margin_change(panel: Panel) -> Array:
+    """Change of gross profit over revenue in a year."""
+    return _change(panel, "gross_profit", "revenue")
+
+
+@statement("asset_turnover_change", units="1 / year", sign=+1, reference=PIOTROSKI)
+def asset_turnover_change(panel: Panel) -> Array:
+    """Change of revenue over assets in a year."""
+    return _change(panel, "revenue", "assets")
+
+
+@statement("f_score", units="0..9", sign=+1, reference=PIOTROSKI + " (ratios to the assets of the same date)")
+def f_score(panel: Panel) -> Array:
+    """Number of nine signs of financial strength; of those known, scaled to nine, where at least six are known.
+
+    Net income and operating cash flow are positive, and the second the larger; net income over assets, the current
+    ratio, the gross margin and the turnover of assets have risen in a year, long-term debt over assets has fallen,
+    and no shares were issued. Without gross profit eight signs are left.
+    """
+    figures = _figures(panel)
+    signs = _signs_of_strength(figures.now, figures.year_ago)
+    known = np.isfinite(signs).sum(axis=0)
+    score = np.nansum(signs, axis=0) * 9.0 / np.maximum(known, 1)
+    return _dense(panel, np.where(known >= MIN_SIGNALS, score, np.nan))
+
+
+def _signs_of_strength(now: Mapping[str, Array], year_ago: Mapping[str, Array]) -> Array:
+    """`(9, C)`: 1.0 where a sign is there, 0.0 where it is not, NaN where it is unknown."""
+
+    def above(first: Array, second: Array) -> Array:
+        return np.where(np.isfinite(first) & np.isfinite(second), first > second, np.nan)
+
+    def change(numerator: str, denominator: str) -> tuple[Array, Array]:
+        return ratio(now[numerator], now[denominator]), ratio(year_ago[numerator], year_ago[denominator])
+
+    income, cash_flow = now["net_income"], now["cash_flow_operating"]
+    nothing = np.zeros(len(income))
+    return np.stack(
+        [
+            above(income, nothing),
+            above(cash_flow, nothing),
+            above(cash_flow, income),
+            above(*change("net_income", "assets")),
+            above(*change("long_term_debt", "assets")[::-1]),
+            above(*change("current_assets", "current_liabilities")),
+            above(*change("gross_profit", "revenue")),
+            above(*change("revenue", "assets")),
+            1.0 - above(now["shares"], year_ago["shares"]),
+        ]
+    )
+
+
+# --- trading -------------------------------------------------------------------------------------------------
+
+
+@fundamental.feature(
+    "share_turnover",
+    lookback=STATEMENT,
+    inputs=("filings", "volume"),
+    units="fraction a session",
+    sign=-1,
+    reference="Datar, Naik and Radcliffe (1998), Journal of Financial Markets 1",
+)
+def share_turnover(panel: Panel) -> Array:
+    """Mean volume of the quarter over the shares outstanding."""
+    return ratio(k.rolling_mean(panel["volume"], QUARTER, least(QUARTER)), _shares(panel))
 
 
 # --- surprise ------------------------------------------------------------------------------------------------

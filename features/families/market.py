@@ -18,8 +18,8 @@ from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
 from features.returns import market_beta, market_grid, returns_over, unbroken
+from features.windows import MONTH, QUARTER, WEEK, YEAR, least
 
-YEAR, QUARTER, MONTH, WEEK = 252, 63, 21, 5
 Window = Annotated[int, Field(ge=5, le=504)]
 
 
@@ -29,7 +29,9 @@ class MarketParams(Params):
     reversal: list[Annotated[int, Field(ge=1, le=63)]] = Field([1, 5, 21])
     momentum: list[Annotated[int, Field(gt=21, le=504)]] = Field([126, 252])
     sector_reversal: list[Annotated[int, Field(ge=1, le=63)]] = Field([5, 21])
+    sector_momentum: list[Annotated[int, Field(gt=21, le=504)]] = Field([252])
     volatility: list[Window] = Field([21, 63])
+    sector_volatility: list[Window] = Field([63])
     range_volatility: list[Window] = Field([21])
     max_return: list[Annotated[int, Field(ge=1, le=10)]] = Field([1, 5])
     abnormal_volume: list[Annotated[int, Field(ge=1, le=126)]] = Field([1, 5, 21])
@@ -40,11 +42,6 @@ class MarketParams(Params):
 
 
 market = Family("market", MarketParams)
-
-
-def least(window: int) -> int:
-    """Values that a window needs: four fifths, rounded up."""
-    return math.ceil(0.8 * window)
 
 
 def log_ratio(upper: Array, lower: Array) -> Array:
@@ -92,6 +89,15 @@ def reversal_volume(panel: Panel) -> Array:
 def momentum(panel: Panel, window: int) -> Array:
     """Return from `window` sessions ago to a month ago."""
     return k.shift(returns_over(panel, window - MONTH), MONTH)
+
+
+@market.feature("momentum_relative_{window}", over="sector_momentum", lookback=lambda window: window + 1,
+                inputs=("close",), units="fraction", sign=+1,
+                reference="Asness, Porter, Stevens (2000), Predicting stock returns using industry-relative "
+                          "firm characteristics")  # fmt: skip
+def momentum_relative(panel: Panel, window: int) -> Array:
+    """Return from `window` sessions ago to a month ago minus the mean of the sector."""
+    return k.demean(momentum(panel, window), panel.universe, panel.sector)
 
 
 @market.feature("momentum_sector", lookback=127, inputs=("close",), units="fraction", sign=+1,
@@ -161,6 +167,15 @@ def volatility(panel: Panel, window: int) -> Array:
     return k.rolling_std(returns_over(panel, 1), window, least(window))
 
 
+@market.feature("volatility_relative_{window}", over="sector_volatility", lookback=lambda window: window + 1,
+                inputs=("close",), units="fraction a session", sign=-1,
+                reference="Ang, Hodrick, Xing, Zhang (2006), The cross-section of volatility; relative to the "
+                          "sector as Asness, Porter, Stevens (2000)")  # fmt: skip
+def volatility_relative(panel: Panel, window: int) -> Array:
+    """Standard deviation of daily returns minus the mean of the sector."""
+    return k.demean(volatility(panel, window), panel.universe, panel.sector)
+
+
 @market.feature("parkinson_{window}", over="range_volatility", lookback=lambda window: window,
                 inputs=("high", "low"), units="log a session", sign=-1,
                 reference="Parkinson (1980), The extreme value method for estimating the variance")  # fmt: skip
@@ -179,6 +194,21 @@ def garman_klass(panel: Panel, window: int) -> Array:
     body = log_ratio(panel["close"], panel["open"]) ** 2
     variance = k.rolling_mean(spread - (2 * math.log(2) - 1) * body, window, least(window))
     return np.sqrt(np.maximum(variance, 0.0))
+
+
+@market.feature("yang_zhang_{window}", over="range_volatility", lookback=lambda window: window + 1,
+                inputs=("open", "high", "low", "close"), units="log a session", sign=-1,
+                reference="Yang, Zhang (2000), Drift-independent volatility estimation")  # fmt: skip
+def yang_zhang(panel: Panel, window: int) -> Array:
+    """Volatility from gap, body and range: sqrt of var log(O/C') + k var log(C/O) + (1 - k) mean Rogers-Satchell."""
+    start, close = panel["open"], panel["close"]
+    gap = log_ratio(start, k.shift(close, 1)) * unbroken(panel, 1)
+    body, up, down = (log_ratio(panel[name], start) for name in ("close", "high", "low"))
+    trendless = k.rolling_mean(up * (up - body) + down * (down - body), window, least(window))
+    between, within = (k.rolling_std(part, window, least(window)) ** 2 for part in (gap, body))
+    # The paper's choice of k, which makes the variance of the estimate smallest.
+    share = 0.34 / (1.34 + (window + 1) / (window - 1))
+    return np.sqrt(np.maximum(between + share * within + (1 - share) * trendless, 0.0))
 
 
 @market.feature("volatility_downside", lookback=QUARTER + 1, inputs=("close",), units="fraction a session", sign=0,

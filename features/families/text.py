@@ -6,6 +6,8 @@ the symbol was written about within the feature's lookback at all.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -16,12 +18,11 @@ from features.kernels.blocks import compiled
 from features.kernels.rolling import rolling_median, rolling_sum, shift
 from features.memo import remembered
 from features.panel import Array, Events, Panel
+from features.posts import sides, toned
 from features.registry import Family
 
-LANGUAGE = "en"
-"""The lexicon behind the sentiment knows this language only."""
-NEUTRAL = 0.05
-"""A post's tone counts as positive or negative beyond this (Hutto and Gilbert 2014)."""
+LEAST_FREE = 1e-9
+"""Share of the weight that must be free for a spread to be more than a rounding error."""
 
 BASE = 42
 """Earlier sessions that tell how much is usually written: eight weeks and a little."""
@@ -35,6 +36,8 @@ class TextParams(Params):
 
     windows: list[int] = Field(default=[1, 5, 21], min_length=1)
     """Sessions over which a tone is averaged."""
+    meaning: list[Annotated[int, Field(ge=1, le=63)]] = Field(default=[])
+    """Sessions over which the novelty by meaning is averaged; none without `data.embeddings`."""
 
 
 text = Family("text", TextParams)
@@ -49,21 +52,29 @@ def _count(panel: Panel) -> Array:
     return bucket_count(panel.events["posts"], panel.shape)
 
 
-def _toned(panel: Panel) -> Events:
-    """Posts whose sentiment means something."""
-    posts = panel.events["posts"]
-    return posts.take(np.asarray(posts.values["lang"]).astype(str) == LANGUAGE)
-
-
 @remembered
 def _tone(panel: Panel, power: int) -> Array:
     """Sum of a power of the sentiment per session and symbol; power 0 counts the posts."""
-    posts = _toned(panel)
+    posts = toned(panel)
     return bucket_sum(posts, np.asarray(posts.values["sentiment"], dtype=np.float64) ** power, panel.shape)
 
 
 def _mean_tone(panel: Panel, window: int) -> Array:
     return ratio(rolling_sum(_tone(panel, 1), window), rolling_sum(_tone(panel, 0), window))
+
+
+def _reach(posts: Events) -> Array:
+    """`(E,)` log of one plus the author's followers: a thousand readers are not a thousand times one."""
+    return np.log1p(np.maximum(np.asarray(posts.values["followers"], dtype=np.float64), 0.0))
+
+
+@remembered
+def _weighed(panel: Panel, weights: int, power: int) -> Array:
+    """Sum of a power of the reach times a power of the sentiment per session and symbol, of posts with a tone."""
+    posts = toned(panel)
+    tone = np.asarray(posts.values["sentiment"], dtype=np.float64)
+    weight = np.where(np.isnan(tone), np.nan, _reach(posts))
+    return bucket_sum(posts, weight**weights * tone**power, panel.shape)
 
 
 # --- attention -----------------------------------------------------------------------------------------------
@@ -93,6 +104,20 @@ def abnormal_count(count: Array, base: int) -> Array:
 def post_count_abnormal(panel: Panel) -> Array:
     """Posts of the session against the median of the 42 before."""
     return abnormal_count(_count(panel), BASE)
+
+
+@text.feature(
+    "post_reach_abnormal",
+    lookback=BASE + 1,
+    inputs=("posts",),
+    units="log",
+    sign=-1,
+    reference="Da, Engelberg and Gao (2011), Journal of Finance 66; weights as Sprenger et al. (2014)",
+)
+def post_reach_abnormal(panel: Panel) -> Array:
+    """Posts of the session, weighted with the log of their authors' followers, against the median of the 42 before."""
+    posts = panel.events["posts"]
+    return abnormal_count(bucket_sum(posts, _reach(posts), panel.shape), BASE)
 
 
 @text.feature(
@@ -162,12 +187,43 @@ def sentiment_dispersion(panel: Panel) -> Array:
 )
 def sentiment_weighted(panel: Panel) -> Array:
     """Mean tone of a week's posts, each weighted with the log of its author's followers."""
-    posts = _toned(panel)
-    tone = np.asarray(posts.values["sentiment"], dtype=np.float64)
-    weight = np.log1p(np.maximum(np.asarray(posts.values["followers"], dtype=np.float64), 0.0))
-    weight[np.isnan(tone)] = np.nan
-    weighed = bucket_sum(posts, weight * tone, panel.shape)
-    return ratio(rolling_sum(weighed, WEEK), rolling_sum(bucket_sum(posts, weight, panel.shape), WEEK))
+    return ratio(rolling_sum(_weighed(panel, 1, 1), WEEK), rolling_sum(_weighed(panel, 1, 0), WEEK))
+
+
+@text.feature(
+    "sentiment_dispersion_weighted",
+    lookback=MONTH,
+    inputs=("posts",),
+    units="0 to 1",
+    sign=-1,
+    reference="Diether, Malloy and Scherbina (2002), Journal of Finance 57 (of opinions); unbiased for equal weights",
+)
+def sentiment_dispersion_weighted(panel: Panel) -> Array:
+    """Standard deviation of the tone of a month's posts, each weighted with the log of its author's followers."""
+    weight, total, squares, twice = (
+        rolling_sum(_weighed(panel, *powers), MONTH) for powers in ((1, 0), (1, 1), (1, 2), (2, 0))
+    )
+    spread = np.maximum(squares - ratio(total**2, weight), 0.0)
+    # With one author's weight there is no spread, but a rounding error of one.
+    free = weight - ratio(twice, weight)
+    return np.sqrt(ratio(spread, np.where(free > LEAST_FREE * weight, free, 0.0)))
+
+
+@text.feature(
+    "sentiment_new",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="-1 to 1",
+    sign=+1,
+    reference="Tetlock (2011), Review of Financial Studies 24 (stale news)",
+)
+def sentiment_new(panel: Panel) -> Array:
+    """Mean tone of a week's posts that do not repeat an earlier text."""
+    posts = toned(panel)
+    fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
+    tone = np.asarray(fresh.values["sentiment"], dtype=np.float64)
+    total, count = (rolling_sum(bucket_sum(fresh, tone**power, panel.shape), WEEK) for power in (1, 0))
+    return ratio(total, count)
 
 
 def agreement_index(positive: Array, negative: Array) -> Array:
@@ -188,12 +244,7 @@ def agreement_index(positive: Array, negative: Array) -> Array:
 )
 def agreement(panel: Panel) -> Array:
     """How much a week's positive and negative posts agree."""
-    posts = _toned(panel)
-    tone = np.asarray(posts.values["sentiment"], dtype=np.float64)
-    positive, negative = (
-        rolling_sum(bucket_count(posts.take(side), panel.shape), WEEK) for side in (tone > NEUTRAL, tone < -NEUTRAL)
-    )
-    return agreement_index(positive, negative)
+    return agreement_index(*sides(panel, WEEK))
 
 
 # --- who writes, and is it new -------------------------------------------------------------------------------
@@ -254,3 +305,21 @@ def novelty(panel: Panel) -> Array:
     posts = panel.events["posts"]
     fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
     return ratio(rolling_sum(bucket_count(fresh, panel.shape), WEEK), rolling_sum(_count(panel), WEEK))
+
+
+@text.feature(
+    "novelty_meaning_{window}",
+    over="meaning",
+    lookback=lambda window: window,
+    inputs=("posts.novelty",),
+    units="0 to 1",
+    sign=+1,
+    reference="Tetlock (2011), Review of Financial Studies 24 (stale news); by cosine similarity of embeddings",
+)
+def novelty_meaning(panel: Panel, window: int) -> Array:
+    """Mean novelty by meaning of the window's posts."""
+    posts = panel.events["posts"]
+    fresh = np.asarray(posts.values["novelty"], dtype=np.float64)
+    known = np.where(np.isnan(fresh), np.nan, 1.0)
+    total, count = (rolling_sum(bucket_sum(posts, values, panel.shape), window) for values in (fresh, known))
+    return ratio(total, count)

@@ -29,9 +29,9 @@ def threads() -> int:
     return int(os.environ.get("NUMBA_NUM_THREADS", 0)) or os.cpu_count() or 1
 
 
-def over_blocks(kernel: Callable[..., None], size: int, *arguments: Any) -> None:
-    """Call `kernel(low, high, *arguments)` for consecutive blocks of `range(size)`."""
-    blocks = [(low, min(low + WIDTH, size)) for low in range(0, size, WIDTH)]
+def over_blocks(kernel: Callable[..., None], size: int, *arguments: Any, width: int = WIDTH) -> None:
+    """Call `kernel(low, high, *arguments)` for consecutive blocks, `width` long, of `range(size)`."""
+    blocks = [(low, min(low + width, size)) for low in range(0, size, width)]
     if len(blocks) < 2 or threads() < 2:
         for low, high in blocks:
             kernel(low, high, *arguments)
@@ -43,8 +43,8 @@ def over_blocks(kernel: Callable[..., None], size: int, *arguments: Any) -> None
 
 
 def dense(values: Array) -> Array:
-    """The array as C-ordered float64, two-dimensional; a copy only where it is not so yet."""
-    out = np.ascontiguousarray(values, dtype=np.float64)
+    """The array as C-ordered float64 (float32 stays), two-dimensional; a copy only where it is not so yet."""
+    out: Array = np.ascontiguousarray(values, dtype=np.float32 if values.dtype == np.float32 else np.float64)
     if out.ndim != 2:
         raise ValueError(f"expected a (T, N) array, got shape {out.shape}")
     return out

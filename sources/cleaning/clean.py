@@ -24,6 +24,7 @@ LOOKBACKS: Mapping[str, int] = {
     "earnings": 2,
     "posts": events.REPEAT_SESSIONS + 1,
     "macro": 2,
+    "alternative": 2,
 }
 """Sessions, a row's own included, that a clean row of each raw table depends on."""
 
@@ -35,7 +36,7 @@ class Cleaned:
     Attributes
     ----------
     tables
-        By name: `prices`, and `filings`, `earnings`, `posts`, `securities`, `macro` as far as given.
+        By name: `prices`, and `filings`, `earnings`, `posts`, `securities`, `macro`, `alternative` as far as given.
     findings
         `table, rule, symbol, rows, action, example`; rows are counted once a rule.
     """
@@ -84,6 +85,7 @@ def clean(tables: Mapping[str, pd.DataFrame], first: datetime.date, last: dateti
         "earnings": ("earnings", events.clean_earnings),
         "posts": ("posts", events.clean_posts),
         "macro": ("macro", events.clean_macro),
+        "alternative": ("alternative", events.clean_alternative),
     }
     for table, (name, rules) in dated.items():
         if table in tables:

@@ -1,4 +1,4 @@
-"""Announcements, posts, macro series and securities: dated to the session that may use them."""
+"""Announcements, posts, series and securities: dated to the session that may use them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import pandas as pd
 
 from sources.calendar import session_of_date, session_of_time, sessions
 from sources.cleaning.findings import Findings
-from sources.schemas import DATE
+from sources.schemas import DATE, RETWEET
 from sources.sentiment import sentiment
 
 REPEAT_SESSIONS = 21
 """Sessions within which the same text about the same symbol is a repeat."""
-
-_RETWEET = r"^(?:RT @\w+:?\s*)+"
 
 
 def clean_earnings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -43,7 +41,8 @@ def clean_posts(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     Returns
     -------
     DataFrame
-        `session, symbol, created_at, user_hash, followers, is_retweet, lang, sentiment, is_repeat`.
+        `session, symbol, created_at, user_hash, followers, is_retweet, lang, sentiment, is_repeat`, and `novelty` where
+        the source has it.
     DataFrame
         Findings of the wanted rows.
     """
@@ -60,14 +59,15 @@ def clean_posts(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     findings.add("no_text", "row dropped", blank & wanted, example)
     days = frame["session"].to_numpy().astype("datetime64[D]")
     number = np.searchsorted(sessions(days.min(), days.max()), days) if len(days) else np.empty(0, np.int64)
-    body = text.str.replace(_RETWEET, "", regex=True)
+    body = text.str.replace(RETWEET, "", regex=True)
     earlier = pd.Series(number).groupby([frame["symbol"], body], sort=False).shift(1).to_numpy(np.float64)
     repeat = (number - earlier < REPEAT_SESSIONS) & ~blank
     findings.add("repeated_text", "row marked", repeat & wanted, example)
 
     keep = wanted & ~blank
     columns = ["session", "symbol", "created_at", "user_hash", "followers", "is_retweet", "lang"]
-    out = frame[columns].assign(is_repeat=repeat)[keep].reset_index(drop=True)
+    extra = [name for name in ("novelty",) if name in frame]
+    out = frame[[*columns, *extra]].assign(is_repeat=repeat)[keep].reset_index(drop=True)
     out.insert(len(columns), "sentiment", sentiment(text[keep], out["created_at"]))
     return out.sort_values(["session", "symbol", "created_at"], kind="stable", ignore_index=True), findings.frame()
 
@@ -91,6 +91,30 @@ def clean_macro(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     out = frame[~unknown & ~early].sort_values(["session", "series", "date"], kind="stable")
     out = out.drop_duplicates(["session", "series"], keep="last", ignore_index=True)
     return out[["session", "series", "value"]], findings.frame()
+
+
+def clean_alternative(
+    frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Known values of the user's own series: `session, symbol, series, date, value`.
+
+    Every revision is a row of its own; of several that became known for one session the last one stays.
+    """
+    frame = frame.assign(session=session_of_date(frame["available_date"]).astype(DATE))
+    frame = frame[frame["session"].between(first, last)].reset_index(drop=True)
+    findings = Findings("alternative", frame["series"])
+
+    def example(row: int) -> str:
+        return f"{frame['symbol'].iat[row]} of {frame['date'].iat[row]:%Y-%m-%d}"
+
+    unknown = frame["value"].isna().to_numpy()
+    findings.add("no_value", "row dropped", unknown, example)
+    early = (frame["date"] > frame["available_date"]).to_numpy() & ~unknown
+    findings.add("available_before_observed", "row dropped", early, example)
+    key = ["session", "symbol", "series", "date"]
+    out = frame[~unknown & ~early].sort_values([*key, "available_date"], kind="stable")
+    out = out.drop_duplicates(key, keep="last", ignore_index=True)
+    return out[[*key, "value"]], findings.frame()
 
 
 def clean_securities(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -14,7 +14,7 @@ import pandas as pd
 from sources.calendar import session_of_date
 from sources.cleaning.findings import Findings
 from sources.cleaning.past import Mask, Past, Values, median_of_known
-from sources.schemas import DATE, FUNDAMENTAL_VALUES
+from sources.schemas import DATE, FUNDAMENTAL_EXTRAS, FUNDAMENTAL_VALUES
 
 PREVIOUS = 4
 """Earlier filings that a filing is compared with: a year of quarters."""
@@ -56,8 +56,8 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
     Returns
     -------
     DataFrame
-        The columns `COLUMNS`, by session and key. `shares` are outstanding shares on the split
-        basis of the prices, NaN where unknown; per-share items stay as reported.
+        The columns `COLUMNS` and the `FUNDAMENTAL_EXTRAS` that the source has, by session and key. `shares` are
+        outstanding shares on the split basis of the prices, NaN where unknown; per-share items stay as reported.
     DataFrame
         Findings of the wanted rows.
     """
@@ -79,7 +79,8 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
     def file(rule: str, action: str, hit: Mask, column: str | None = None) -> None:
         findings.add(rule, action, hit & wanted, lambda row: words(row, column))
 
-    values = {name: frame[name].to_numpy(np.float64).copy() for name in (*FUNDAMENTAL_VALUES, "shares")}
+    extras = [name for name in FUNDAMENTAL_EXTRAS if name in frame]
+    values = {name: frame[name].to_numpy(np.float64).copy() for name in (*FUNDAMENTAL_VALUES, "shares", *extras)}
     impossible = (frame["period_end"] > frame["available_date"]).to_numpy()
     file("period_after_available", "row dropped", impossible)
     repeated = (frame.duplicated([*KEY, "session"], keep="last")).to_numpy() & ~impossible
@@ -104,7 +105,7 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
         file(f"{name}_jump", "field unknown", hit & keep, name)
         values[name][hit] = np.nan
 
-    out = frame[["session", *KEY, "income_months", "cashflow_months"]].assign(**values)[list(COLUMNS)]
+    out = frame[["session", *KEY, "income_months", "cashflow_months"]].assign(**values)[[*COLUMNS, *extras]]
     return out[keep & wanted].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
 
 

@@ -21,7 +21,7 @@ from sources.cleaning.findings import Findings, join
 from sources.cleaning.past import Mask, Past, Positions, Values, log_distance, median_of_known
 from sources.schemas import DATE
 
-FIELDS = ("open", "high", "low", "close", "volume", "close_unadjusted")
+FIELDS = ("open", "high", "low", "close", "volume", "close_unadjusted", "vwap")
 
 REACH = 10
 """Sessions within which an earlier close still says something about today's level."""
@@ -97,7 +97,7 @@ def clean_prices(
     Returns
     -------
     DataFrame
-        `date, symbol, open, high, low, close, volume, close_unadjusted, level_break`, by date and symbol.
+        `date, symbol, open, high, low, close, volume, close_unadjusted, vwap, level_break`, by date and symbol.
     DataFrame
         Findings of the wanted rows.
     """
@@ -205,7 +205,7 @@ def _busy(rows: Positions, traded: Values, past: Past) -> Mask:
 
 
 def _positive(field: dict[str, Values], report: Callable[..., None]) -> None:
-    for name in ("open", "high", "low", "close_unadjusted"):
+    for name in ("open", "high", "low", "close_unadjusted", "vwap"):
         hit = field[name] <= 0
         report(f"{name}_not_positive", "field unknown", hit, name)
         field[name][hit] = np.nan
@@ -235,8 +235,8 @@ def _envelope(field: dict[str, Values], report: Callable[..., None]) -> None:
 
 
 def _stray(field: dict[str, Values], before: Values, accepted: Mask, report: Callable[..., None]) -> None:
-    """An open, high or low a factor of two away from both today's and the last close is no print."""
-    for name in ("open", "high", "low"):
+    """An open, high, low or average a factor of two away from both today's and the last close is no print."""
+    for name in ("open", "high", "low", "vwap"):
         values = field[name]
         off = np.minimum(log_distance(values, field["close"]), log_distance(values, before))
         stray = accepted & (off > STRAY)

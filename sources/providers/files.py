@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from core.errors import ConfigError, DataError
 from core.params import Params
@@ -23,7 +24,10 @@ _UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
 class FilesParams(Params):
-    """A folder needs no parameter."""
+    """What a folder cannot say by itself."""
+
+    lag_days: dict[str, Annotated[int, Field(ge=0, le=3660)]] = Field(default={})
+    """By series of the table `alternative`: days after `date` at which a row without `available_date` was known."""
 
 
 @PROVIDERS.register("files")
@@ -48,6 +52,7 @@ class Files:
     def __init__(self, path: Path | None, params: FilesParams) -> None:
         if path is None:
             raise ConfigError("data.path is not set: data.source = files needs the folder that holds prices.parquet")
+        self.params = params
         self.path = Path(path)
         if not self.path.is_dir():
             raise DataError(f"{self.path} is no folder: set data.path to the folder that holds prices.parquet")
@@ -81,7 +86,8 @@ class Files:
         file = self._files[table]
         frame = _parquet(file, table, start, end) if file.suffix == ".parquet" else _csv(file, table)
         bounded = start is not None or end is not None
-        out = normalise(table, frame, str(file), allow_empty=bounded and file.suffix == ".parquet")
+        empty = bounded and file.suffix == ".parquet"
+        out = normalise(table, frame, str(file), allow_empty=empty, lag_days=self.params.lag_days)
         known = TABLES[table].known
         if known is None or not bounded:
             return out

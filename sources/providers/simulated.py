@@ -33,8 +33,8 @@ class Simulated:
         self.params = params
 
     def tables(self) -> tuple[str, ...]:
-        """All six tables."""
-        return tuple(sorted(TABLES))
+        """Every table but that of the user's own series."""
+        return tuple(sorted(name for name, schema in TABLES.items() if not schema.own))
 
     def read(self, table: str, start: datetime.date | None = None, end: datetime.date | None = None) -> pd.DataFrame:
         """Rows that became known on the days `[start, end]`, within the simulated span.
@@ -44,7 +44,7 @@ class Simulated:
         ConfigError
             There is no such table.
         """
-        if table not in TABLES:
+        if table not in self.tables():
             raise ConfigError(f"unknown table {table!r}: choose one of {', '.join(self.tables())}")
         frame = _normalised(self.params, table)
         known = TABLES[table].known

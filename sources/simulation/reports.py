@@ -36,6 +36,8 @@ class Reports:
         Standardised surprise of the announced earnings.
     noise
         `(R, 3)` standard normal draws behind the figures.
+    gross_noise
+        Standard normal draw behind the gross margin.
     restated
         Days after the filing at which an amended one follows; 0 for none.
     wrong_entity
@@ -53,6 +55,7 @@ class Reports:
     filed_at: Index
     surprise: Array
     noise: Array
+    gross_noise: Array
     restated: Index
     wrong_entity: NDArray[np.bool_]
 
@@ -76,6 +79,7 @@ def draw_reports(firms: Firms, dates: Dates, seed: int, restated_rate: float, wr
     draws = {name: stream(seed, name).random(shape) for name in names if name != "surprise"}
     surprise = np.clip(stream(seed, "surprise").standard_t(5, shape) / np.sqrt(5 / 3), -3.5, 3.5)
     noise = stream(seed, "figures").standard_normal((*shape, 3))
+    gross_noise = stream(seed, "gross margin").standard_normal(shape)
 
     calendar_month = ends.astype("datetime64[M]").astype(int) % 12 + 1
     since_year_end = (calendar_month[:, None] - firms.year_end[None, :]) % 12
@@ -103,6 +107,7 @@ def draw_reports(firms: Firms, dates: Dates, seed: int, restated_rate: float, wr
         filed_at=np.minimum(filed_on + 1, len(dates)),
         surprise=surprise[at],
         noise=noise[at],
+        gross_noise=gross_noise[at],
         restated=np.where(draws["restated"][at] < restated_rate, restated_lag, 0),
         wrong_entity=draws["wrong entity"][at] < wrong_entity_rate,
     )

@@ -6,13 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sources.schemas import FUNDAMENTAL_VALUES
+from sources.schemas import FUNDAMENTAL_EXTRAS, FUNDAMENTAL_VALUES
 from sources.simulation.firms import SECTORS, Array, Firms
 from sources.simulation.paths import Figures, Shocks
 from sources.simulation.reports import Dates, Reports
 from sources.simulation.streams import stream
 
 DAY = np.timedelta64(1, "D")
+
+_USUAL_VIX = 19.0
 
 
 def filing_table(
@@ -40,7 +42,7 @@ def filing_table(
     rows = pd.concat([quarters[ended], years[ended[reports.quarter == 4]]], ignore_index=True)
     rows = pd.concat([rows, _amended(rows)], ignore_index=True)
     wrong = rows["wrong_entity"].to_numpy() & ~rows["amended"].to_numpy()
-    rows.loc[wrong, list(FUNDAMENTAL_VALUES)] *= 0.03
+    rows.loc[wrong, [*FUNDAMENTAL_VALUES, *FUNDAMENTAL_EXTRAS]] *= 0.03
     return rows.drop(columns=["wrong_entity", "restated", "noise"])
 
 
@@ -55,6 +57,7 @@ def _statement(
     operating = income * 1.35 + 0.01 * revenue * noise[:, 2]
     cash_flow = income + revenue * (0.04 + 0.02 * noise[:, 0])
     capex = -revenue * 0.05
+    gross_margin = np.clip(0.15 + 2.0 * margin + 0.02 * reports.gross_noise, 0.05, 0.95)
     dividends = figures.dividends * part
     shares = figures.shares * split
     return pd.DataFrame(
@@ -72,6 +75,7 @@ def _statement(
             "preferred_equity": 0.0, "noncontrolling_interest": 0.0,
             "cash_flow_operating": cash_flow, "cash_flow_investing": capex * 1.2,
             "cash_flow_financing": -dividends - 0.2 * cash_flow, "capex": -capex, "shares_outstanding": shares,
+            "gross_profit": revenue * gross_margin,
         }
     )  # fmt: skip
 
@@ -110,14 +114,19 @@ def earnings_table(firms: Firms, reports: Reports, figures: Figures, split: Arra
 
 
 def macro_table(shocks: Shocks, dates: Dates, seed: int) -> pd.DataFrame:
-    """The `macro` table: implied volatility from the market's own, a ten-year rate, a slope and a credit spread."""
+    """The `macro` table: implied volatility (from the market's own), rates and spreads, oil and the dollar."""
     draws = stream(seed, "macro").standard_normal((len(dates), 4))
+    others = stream(seed, "macro prices").standard_normal((len(dates), 3))
     implied = 100.0 * np.sqrt(252.0) * shocks.market_vol * 1.15 * np.exp(0.03 * draws[:, 0]) + 2.0
     series = {
         "VIX_CLOSE": (implied, 1),
         "DGS10": (_reverting(2.6, 0.05, draws[:, 1]), 2),
         "T10Y2Y": (_reverting(1.5, 0.035, draws[:, 2]), 2),
         "BAA10Y": (1.6 + 0.05 * implied + 0.03 * draws[:, 3], 2),
+        # Over three months volatility is expected to be halfway back to its usual level.
+        "VXVCLS": ((0.5 * implied + 0.5 * _USUAL_VIX) * np.exp(0.01 * others[:, 0]), 1),
+        "DCOILWTICO": (np.exp(_reverting(np.log(65.0), 0.02, others[:, 1])), 6),
+        "DTWEXB": (np.exp(_reverting(np.log(105.0), 0.003, others[:, 2])), 8),
     }
     frames = []
     for name, (values, lag) in series.items():

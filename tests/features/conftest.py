@@ -36,8 +36,25 @@ def make_tables(sessions: int = 700, symbols: int = 24, seed: int = 0) -> dict[s
                 "industry": "I",
             }
         ),
-        "macro": pd.DataFrame({"session": dates, "series": "VIX_CLOSE", "value": rng.uniform(10, 40, sessions)})[5:],
+        "macro": _macro(dates, rng.uniform(10, 40, sessions)),
     }
+
+
+def _macro(dates, vix) -> pd.DataFrame:
+    rng = np.random.default_rng(8)
+    draws = rng.normal(size=(4, len(dates)))
+    spreads = np.cumsum(0.05 * draws[:2], axis=1)
+    prices = np.exp(np.cumsum(0.01 * draws[2:], axis=1))
+    series = {
+        "VIX_CLOSE": vix,
+        "VXVCLS": 0.5 * vix + 10,
+        "BAA10Y": 2.5 + spreads[0],
+        "T10Y2Y": 1.5 + spreads[1],
+        "DCOILWTICO": 70 * prices[0],
+        "DTWEXB": 105 * prices[1],
+    }
+    rows = [pd.DataFrame({"session": dates, "series": name, "value": value})[5:] for name, value in series.items()]
+    return pd.concat(rows, ignore_index=True)
 
 
 def _prices(rng, dates, names, sector) -> pd.DataFrame:
@@ -59,6 +76,7 @@ def _prices(rng, dates, names, sector) -> pd.DataFrame:
             "close": close.ravel(),
             "volume": volume.ravel(),
             "close_unadjusted": np.where(rng.random(shape) < 0.5, np.nan, close).ravel(),
+            "vwap": ((high + low + close) / 3).ravel(),
             "level_break": 0.0,
         }
     )
@@ -114,6 +132,7 @@ def _filings(rng, dates, names) -> pd.DataFrame:
                         "cash_flow_investing": -0.05 * flow,
                         "cash_flow_financing": -0.02 * flow,
                         "capex": 0.04 * flow,
+                        "gross_profit": (0.35 + margin) * revenue,
                         "shares": 1e8 * np.exp(0.01 * rng.normal()),
                     }
                 )
@@ -137,10 +156,12 @@ def _posts(rng, dates, names) -> pd.DataFrame:
     count = 30 * len(dates)
     weight = 1.0 / np.arange(1, len(names) + 1)
     day = rng.integers(0, len(dates), count)
-    time = pd.to_timedelta(rng.integers(0, 20 * 3600, count), unit="s")
+    second = rng.integers(0, 24 * 3600, count)
+    after_close = second >= 20 * 3600
+    time = pd.to_timedelta(second, unit="s")
     frame = pd.DataFrame(
         {
-            "session": dates[day],
+            "session": dates.append(pd.DatetimeIndex([pd.NaT]))[day + after_close],
             "symbol": rng.choice(names, count, p=weight / weight.sum()),
             "created_at": (dates[day] + time).tz_localize("UTC"),
             "user_hash": rng.integers(0, 400, count),
@@ -151,7 +172,7 @@ def _posts(rng, dates, names) -> pd.DataFrame:
             "is_repeat": rng.random(count) < 0.15,
         }
     )
-    return frame.drop_duplicates().reset_index(drop=True)
+    return frame.dropna(subset="session").drop_duplicates().reset_index(drop=True)
 
 
 def _session_on(dates: pd.DatetimeIndex, days: pd.Series) -> pd.Series:

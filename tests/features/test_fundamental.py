@@ -52,9 +52,11 @@ def value(name: str, panel: Panel, session: int = -1) -> float:
 
 YEARS = [
     {"session": 3, "period_end": np.datetime64("2009-12-31")}
-    | {"revenue": 400.0, "net_income": 20.0, "assets": 500.0, "shares": 8.0},
+    | {"revenue": 400.0, "gross_profit": 100.0, "net_income": 20.0, "assets": 500.0, "shares": 8.0}
+    | {"long_term_debt": 150.0, "current_assets": 100.0, "current_liabilities": 80.0},
     {"session": 30, "revenue": 500.0, "operating_income": 90.0, "net_income": 50.0, "cash_flow_operating": 80.0}
-    | {"assets": 600.0, "equity": 200.0, "shares": 10.0},
+    | {"gross_profit": 150.0, "assets": 600.0, "equity": 200.0, "shares": 10.0}
+    | {"long_term_debt": 120.0, "current_assets": 150.0, "current_liabilities": 100.0, "cash": 40.0},
 ]
 
 
@@ -74,6 +76,19 @@ YEARS = [
         ("income_growth", (50 - 20) / 500),
         ("asset_growth", 600 / 500 - 1),
         ("share_issuance", np.log(10 / 8)),
+        ("gross_profitability", 150 / 600),
+        ("return_on_assets", 50 / 600),
+        ("cash_flow_to_assets", 80 / 600),
+        ("net_operating_assets", (200 + 120 - 40) / 500),
+        ("return_on_assets_change", 50 / 600 - 20 / 500),
+        ("debt_change", 120 / 600 - 150 / 500),
+        ("current_ratio_change", 1.5 - 1.25),
+        ("gross_margin_change", 0.3 - 0.25),
+        ("asset_turnover_change", 500 / 600 - 400 / 500),
+        # Everything but the shares that were issued.
+        ("f_score", 8.0),
+        ("earnings_yield_relative", 0.0),
+        ("book_to_market_relative", 0.0),
         ("days_since_report", 9.0),
         ("restated", 0.0),
     ],
@@ -83,9 +98,75 @@ def test_hand_computed(name, expected):
     assert value(name, panel) == pytest.approx(expected, rel=1e-6)
     # On the eve of the second report only the first is known.
     known = {"earnings_yield": 20 / 80, "sales_yield": 400 / 80, "asset_turnover": 400 / 500}
+    known |= {"return_on_assets": 20 / 500, "gross_profitability": 100 / 500, "earnings_yield_relative": 0.0}
     before = {**known, "days_since_report": 26.0, "restated": 0.0}.get(name, NAN)
     assert value(name, panel, 29) == pytest.approx(before, rel=1e-6, nan_ok=True)
     assert np.isnan(value(name, panel, 2))
+
+
+def years(**second: float) -> Panel:
+    """`YEARS` with other figures in the second one."""
+    return make([YEARS[0], YEARS[1] | second])
+
+
+@pytest.mark.parametrize(
+    ("second", "signs"),
+    [
+        ({"net_income": -1.0}, 8 - 2),
+        ({"cash_flow_operating": -1.0}, 8 - 2),
+        ({"cash_flow_operating": 49.0}, 8 - 1),
+        ({"net_income": 23.0}, 8 - 1),
+        ({"long_term_debt": 181.0}, 8 - 1),
+        ({"current_assets": 124.0}, 8 - 1),
+        ({"gross_profit": 124.0}, 8 - 1),
+        ({"revenue": 479.0}, 8 - 1),
+        ({"shares": 8.0}, 9),
+        ({"shares": 7.0}, 9),
+    ],
+)
+def test_each_sign_of_strength_counts(second, signs):
+    assert value("f_score", years(**second)) == signs
+
+
+def test_the_score_of_what_is_known_is_scaled_to_nine():
+    assert value("f_score", years(gross_profit=NAN)) == pytest.approx(7 * 9 / 8)
+    # Net income is in three of the signs, and its growth in one of those.
+    assert value("f_score", years(net_income=NAN)) == pytest.approx(5 * 9 / 6)
+    assert np.isnan(value("f_score", years(net_income=NAN, shares=NAN)))
+
+
+def test_gross_profit_is_needed_only_by_what_names_it():
+    named = {"gross_profitability", "gross_margin_change"}
+    panel = make(YEARS)
+    filings = panel.events["filings"]
+    others = {name: column for name, column in filings.values.items() if name != "gross_profit"}
+    unknown = {**others, "gross_profit": np.full(len(filings), NAN)}
+    for values in (others, unknown):
+        without = replace(panel, events={"filings": replace(filings, values=values)})
+        lacking = {name: feature.missing(without) for name, feature in FEATURES.items()}
+        assert {name for name, names in lacking.items() if names == ("filings.gross_profit",)} == named
+        assert value("f_score", without) == pytest.approx(7 * 9 / 8)
+    assert not FEATURES["gross_profitability"].missing(panel)
+    assert FEATURES["gross_profitability"].missing(make()) == ("filings",)
+    assert FEATURES["gross_profitability"].reads == {"filings"}
+
+
+def test_share_turnover_is_volume_over_shares():
+    panel = make([YEARS[0]], sessions=80)
+    volume = np.arange(80.0)[:, None]
+    panel = replace(panel, fields={**panel.fields, "volume": volume})
+    assert value("share_turnover", panel) == pytest.approx(volume[-63:].mean() / 8)
+    assert np.isnan(value("share_turnover", panel, 49))
+    assert value("share_turnover", panel, 50) == pytest.approx(25 / 8)
+
+
+def test_relative_values_are_apart_from_the_sector(long_panel):
+    for name in ("earnings_yield", "book_to_market"):
+        plain, relative = FEATURES[name](long_panel)[1100], FEATURES[f"{name}_relative"](long_panel)[1100]
+        peers = (long_panel.sector == long_panel.sector[8]) & long_panel.universe[1100] & np.isfinite(plain)
+        assert peers[8]
+        assert peers.sum() >= 3
+        assert relative[8] == pytest.approx(plain[8] - plain[peers].mean(), abs=1e-6)
 
 
 def test_a_close_stands_for_five_sessions():
@@ -163,7 +244,7 @@ def test_declared_lookbacks_reach_the_oldest_rows_that_count():
     late = YEARS[0] | {"session": 100}, YEARS[1] | {"session": 100 + 629}
     panel = make(list(late), sessions=1200)
     last = late[1]["session"] + 269
-    for name in ("income_growth", "share_issuance"):
+    for name in ("income_growth", "share_issuance", "gross_margin_change", "f_score"):
         assert np.isfinite(value(name, panel, last))
         assert value(name, panel.tail(last, FEATURES[name].lookback)) == value(name, panel, last)
     too_late = make([late[0], late[1] | {"session": 100 + 630}], sessions=1200)
@@ -235,6 +316,7 @@ def test_scale_of_a_share_and_order_of_symbols(name, long_panel):
     fields = dict(long_panel.fields)
     for field in ("open", "high", "low", "close"):
         fields[field] = fields[field] * factor
+    fields["volume"] = fields["volume"] / factor
     filings = long_panel.events["filings"]
     shares = filings.values["shares"] / factor[filings.symbol]
     events = {**long_panel.events, "filings": replace(filings, values={**filings.values, "shares": shares})}
@@ -245,6 +327,7 @@ def test_scale_of_a_share_and_order_of_symbols(name, long_panel):
         long_panel,
         fields={key: array[:, ::-1] for key, array in long_panel.fields.items()},
         universe=long_panel.universe[:, ::-1],
+        sector=long_panel.sector[::-1],
         events={key: replace(rows, symbol=turned - rows.symbol) for key, rows in long_panel.events.items()},
     )
     np.testing.assert_array_equal(feature(mirrored), whole[:, ::-1])

@@ -80,7 +80,19 @@ def by_announcement(panel: Panel):
     return pd.DataFrame(out).ffill(limit=250).to_numpy()
 
 
+def by_calendar_day(panel: Panel):
+    """Posts counted on the day they were written, also those that were written after the close."""
+    posts = panel.events["posts"]
+    day = posts.values["created_at"].astype("datetime64[D]")
+    row = np.searchsorted(panel.dates, day)
+    inside = (row < len(panel.dates)) & (day >= panel.dates[0])
+    out = np.zeros(panel.shape)
+    np.add.at(out, (row[inside], posts.symbol[inside]), 1.0)
+    return out
+
+
 MUTANTS = {
+    "post_after_close": (feature("post_after_close", by_calendar_day, 5, ("posts",)), {"prefix", "future"}),
     "centred_window": (feature("centred_window", centred, 11), {"prefix", "future"}),
     "full_sample": (feature("full_sample", full_sample_zscore, 2), {"prefix", "future", "lookback"}),
     "tomorrow": (feature("tomorrow", tomorrow, 2), {"prefix", "future"}),

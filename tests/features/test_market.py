@@ -77,6 +77,45 @@ def test_range_volatilities():
     assert last("garman_klass_21", panel) == pytest.approx(math.sqrt(variance), rel=1e-5)
 
 
+def test_yang_zhang_is_gap_body_and_range():
+    start, close = WALK * np.exp(RNG.normal(0, 0.01, 300)), WALK
+    high, low = np.maximum(start, close) * 1.01, np.minimum(start, close) / 1.02
+    gap = np.log(start[-21:] / close[-22:-1])
+    body, up, down = (np.log(part[-21:] / start[-21:]) for part in (close, high, low))
+    share = 0.34 / (1.34 + 22 / 20)
+    variance = gap.var(ddof=1) + share * body.var(ddof=1)
+    variance += (1 - share) * (up * (up - body) + down * (down - body)).mean()
+    assert last("yang_zhang_21", path(close, open=start, high=high, low=low)) == pytest.approx(
+        math.sqrt(variance), rel=1e-5
+    )
+
+
+def test_yang_zhang_knows_no_drift():
+    # Bars that rise from their low to their high and open at the close before: a trend without any noise.
+    panel = path(GROWTH, open=GROWTH / 1.001, high=GROWTH, low=GROWTH / 1.001)
+    assert last("yang_zhang_21", panel) == pytest.approx(0.0, abs=1e-7)
+    assert last("parkinson_21", panel) > 5e-4
+    # A gap that is the same every night is a drift as well.
+    assert last("yang_zhang_21", path(GROWTH)) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_relative_to_the_sector():
+    paths = np.column_stack([WALK, WALK**2, WALK**0.5, WALK[::-1]])
+    panel = Panel(
+        dates=np.arange(300).astype("datetime64[D]"),
+        symbols=np.array(["A", "B", "C", "D"]),
+        fields={"close": paths},
+        universe=np.ones((300, 4), dtype=bool),
+        sector=np.array([0, 0, 0, 1]),
+    )
+    for name, relative in (("momentum_252", "momentum_relative_252"), ("volatility_63", "volatility_relative_63")):
+        plain = FEATURES[name](panel)[-1]
+        expected = plain[:3] - plain[:3].mean()
+        np.testing.assert_allclose(FEATURES[relative](panel)[-1, :3], expected, rtol=1e-4, atol=1e-7)
+        # A sector of one symbol is too small: it is measured against the universe.
+        assert FEATURES[relative](panel)[-1, 3] == pytest.approx(plain[3] - plain.mean(), rel=1e-4)
+
+
 def test_moments_equal_pandas():
     r = pd.Series(WALK).pct_change()
     assert last("volatility_21", path(WALK)) == pytest.approx(r.iloc[-21:].std(), rel=1e-5)

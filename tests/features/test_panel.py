@@ -12,7 +12,7 @@ from core.errors import ConfigError, DataError, LeakageError
 from core.params import Params
 from features.assemble import SERIES_STALE, assemble, sector_codes
 from features.cleaning_invariance import _panel_difference
-from features.panel import pivot
+from features.panel import Events, Panel, pivot
 from features.registry import FAMILIES, Family, Feature, build_features
 from features.universe import UniverseRule, universe
 
@@ -170,6 +170,41 @@ def test_a_feature_of_the_wrong_shape_is_refused(panel):
     endless = replace(wrong, compute=lambda p: np.where(p.universe, np.inf, p["close"]))
     assert np.isnan(endless(panel)[panel.universe]).all()
     assert not replace(wrong, inputs=("options",)).available(panel)
+
+
+def test_a_column_of_an_event_table_is_an_input():
+    values = {"gain": np.array([np.nan, 1.0]), "loss": np.full(2, np.nan)}
+    events = Events(np.zeros(2, np.int64), np.zeros(2, np.int64), values)
+    sector = np.zeros(1, np.int64)
+    panel = Panel(DATES, np.array(["A"]), {}, np.ones((len(DATES), 1), bool), sector, {"filings": events})
+
+    def missing(*inputs: str) -> tuple[str, ...]:
+        return Feature("f", "x", 1, inputs, "1", 0, "", "", lambda p: p["close"]).missing(panel)
+
+    assert missing("filings", "filings.gain") == ()
+    assert missing("filings.loss", "filings.other", "close") == ("close", "filings.loss", "filings.other")
+    assert missing("earnings.gain") == ("earnings",)
+    # A dot in the name of a series is no table.
+    assert missing("VIX.3M") == ("VIX.3M",)
+
+
+def test_parameters_may_name_the_inputs(panel):
+    class Names(Params):
+        wanted: str = "close"
+        windows: tuple[int, ...] = (1, 2)
+
+    family = Family("test_family", Names)
+    family.feature(
+        "step_{size}", over="windows", lookback=lambda size: size, inputs=lambda params: (params.wanted,),
+        units="", reference="",
+    )(lambda p, name, size: size * p[name])  # fmt: skip
+    built = family.build({"wanted": "volume"})
+    del FAMILIES._entries["test_family"]
+    assert [(item.name, item.inputs, item.lookback) for item in built] == [
+        ("step_1", ("volume",), 1),
+        ("step_2", ("volume",), 2),
+    ]
+    np.testing.assert_array_equal(built[1](panel), (2 * panel["volume"]).astype(np.float32))
 
 
 def test_a_placeholder_and_its_list_go_together():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from core.errors import ConfigError
 from core.params import parse
 from features.families.text import TextParams, abnormal_count, agreement_index, distinct_users, text
+from features.invariance import prove, require
 from features.panel import Events, Panel
 
 FEATURES = {feature.name: feature for feature in text.build()}
@@ -112,6 +113,35 @@ def test_followers_weigh():
     np.testing.assert_allclose(column("sentiment_weighted", posts)[11], 0.5 * (2 - 1) / (2 + 1), rtol=1e-6)
 
 
+def test_followers_weigh_the_dispersion():
+    posts = [{"session": 30, "sentiment": tone, "followers": 9} for tone in (0.8, 0.4, -0.6)]
+    equal = column("sentiment_dispersion_weighted", posts)[35]
+    np.testing.assert_allclose(equal, np.std([0.8, 0.4, -0.6], ddof=1), rtol=1e-6)
+    posts[2]["followers"] = 999
+    weight, tone = np.array([1.0, 1.0, 3.0]), np.array([0.8, 0.4, -0.6])
+    mean = (weight * tone).sum() / 5
+    expected = np.sqrt((weight * (tone - mean) ** 2).sum() / (5 - 11 / 5))
+    np.testing.assert_allclose(column("sentiment_dispersion_weighted", posts)[35], expected, rtol=1e-6)
+    alone = [{"session": 30, "sentiment": 0.3, "followers": 7}, {"session": 30, "sentiment": -0.9}]
+    assert np.isnan(column("sentiment_dispersion_weighted", alone)).all()
+
+
+def test_abnormal_reach_counts_followers():
+    posts = [{"session": t, "followers": 9} for t in range(51)] + [{"session": 50, "followers": 999}]
+    got = column("post_reach_abnormal", posts)
+    np.testing.assert_allclose(got[49:51], [0.0, np.log((1 + 4 * np.log(10)) / (1 + np.log(10)))], rtol=1e-6, atol=1e-9)
+
+
+def test_a_repeat_has_no_say_in_the_tone_of_what_is_new():
+    posts = [
+        {"session": 10, "sentiment": 0.4},
+        {"session": 11, "sentiment": -0.8, "is_repeat": True},
+        {"session": 12, "sentiment": 0.2},
+    ]
+    np.testing.assert_allclose(column("sentiment_new", posts)[[11, 12]], [0.4, 0.3], rtol=1e-6)
+    assert np.isnan(column("sentiment_new", posts[1:2])).all()
+
+
 def test_breadth_novelty_and_silence():
     posts = [
         {"session": 10, "user_hash": 5},
@@ -137,6 +167,28 @@ def test_distinct_users_agree_with_sets(rows, window):
     ]
     got = distinct_users(Events(session, symbol, {"user_hash": user}), window, (12, 2))
     np.testing.assert_array_equal(got, expected)
+
+
+def test_novelty_by_meaning_needs_its_column_and_a_window():
+    assert not any(name.startswith("novelty_meaning") for name in FEATURES)
+    feature = next(one for one in text.build({"meaning": [5]}) if one.name == "novelty_meaning_5")
+    panel = make([{"session": 10}, {"session": 12}, {"session": 12}])
+    assert feature.missing(panel) == ("posts.novelty",)
+    posts = panel.events["posts"]
+    told = np.where(posts.symbol == 0, 0.0, np.nan)
+    told[posts.symbol == 0] = [0.9, np.nan, 0.3]
+    known = replace(panel, events={"posts": replace(posts, values={**posts.values, "novelty": told})})
+    got = feature(known)
+    np.testing.assert_allclose(got[[10, 12, 15], 0], [0.9, 0.6, 0.3], rtol=1e-6)
+    assert np.isnan(got[17, 0])
+    assert np.isnan(got[:, 1]).all()
+
+
+def test_novelty_by_meaning_holds(panel):
+    posts = panel.events["posts"]
+    told = np.random.default_rng(0).random(len(posts))
+    known = replace(panel, events={"posts": replace(posts, values={**posts.values, "novelty": told})})
+    require(prove([one for one in text.build({"meaning": [1, 5]}) if "meaning" in one.name], known, [300, 520]))
 
 
 def test_features_without_posts_are_not_available():

@@ -104,6 +104,17 @@ def test_cash_flows_have_months_of_their_own():
     assert (latest(filings(rows), "net_income"), latest(filings(rows), "cash_flow_operating")) == (4.0, 8.0)
 
 
+def test_an_item_without_a_column_is_unknown():
+    found = filings(single_quarters(4))
+    values = {name: column for name, column in found.values.items() if name != "gross_profit"}
+    figures = trailing(Events(found.session, found.symbol, values), 10_000)
+    assert figures.now["net_income"][-1] == sum(FLOW[1:5])
+    assert np.isnan(figures.now["gross_profit"]).all()
+    del values["net_income"]
+    with pytest.raises(KeyError, match="net_income"):
+        trailing(Events(found.session, found.symbol, values), 10_000)
+
+
 def test_a_missing_quarter_leaves_the_year_unknown():
     rows = single_quarters(9)
     assert latest(filings(rows[:7] + rows[8:]), "net_income") != latest(filings(rows[:7] + rows[8:]), "net_income")

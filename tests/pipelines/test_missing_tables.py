@@ -9,7 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.panel import Events, Panel
+from features.registry import Feature
+from pipelines.day import _reach
 from pipelines.evaluate import label_sectors
+from pipelines.features import split_available
 from pipelines.tables import read_tables
 
 
@@ -17,6 +21,22 @@ def test_symbols_without_a_sector_are_unknown() -> None:
     symbols = pd.Series(["A", "B", "C"])
     assert label_sectors(symbols, {}).tolist() == ["Unknown"] * 3
     assert label_sectors(symbols, {"A": "Energy", "B": np.nan}).tolist() == ["Energy", "Unknown", "Unknown"]
+
+
+def feature(name: str, lookback: int, *inputs: str) -> Feature:
+    return Feature(name, "x", lookback, inputs, "1", 0, "", "", lambda panel: panel["close"])
+
+
+def test_a_missing_column_is_named_with_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    dates, one = np.arange(3).astype("datetime64[D]"), np.ones((3, 1))
+    events = {"filings": Events(np.zeros(1, np.int64), np.zeros(1, np.int64), {"gross_profit": np.array([np.nan])})}
+    panel = Panel(dates, np.array(["A"]), {"close": one}, one > 0, np.zeros(1, np.int64), events)
+    plain, margin = feature("plain", 1, "filings"), feature("margin", 9, "filings.gross_profit")
+    fear = feature("fear", 1, "VIX")
+    assert split_available([plain, margin, fear], panel) == ([plain], [margin, fear])
+    assert capsys.readouterr().err == "skipped for want of VIX, filings.gross_profit: margin, fear\n"
+    # The column is read from its table for as long as the feature looks back.
+    assert _reach([plain, margin, fear], "fundamentals", 100) == 9
 
 
 @pytest.mark.slow
@@ -28,7 +48,7 @@ def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
     prices[prices["date"] >= "2013-01-01"].to_csv(folder / "prices.csv", index=False)
     project.set_params({"data": {"source": "files", "path": str(folder)}, "tuning": {"trials": 1}})
     told = project.repro()
-    assert "fundamental: 0 of 19 features" in told.stdout
+    assert "fundamental: 0 of 32 features" in told.stdout
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr
     assert "Warning" not in told.stderr
     metrics = json.loads((project.root / "reports/metrics.json").read_text())

@@ -21,7 +21,7 @@ def values(repository: Path) -> dict:
 
 def test_the_repositorys_params_are_valid(repository: Path) -> None:
     settings = load_settings(repository / "params.yaml")
-    assert set(settings.features) == {"market", "fundamental", "text"}
+    assert set(settings.features) == {"market", "fundamental", "text", "behaviour", "macro"}
     assert set(settings.layers) == {"linear", "boosting"}
 
 
@@ -100,3 +100,12 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
 def test_a_missing_file_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="git checkout"):
         read_yaml(tmp_path / "params.yaml")
+
+
+def test_embeddings_are_off_and_their_folder_is_no_part_of_a_bundle(values: dict) -> None:
+    assert parse_settings(values).data.embeddings is None
+    values["data"]["embeddings"] = {"model": "private/model", "digest": "d"}
+    settings = parse_settings(values)
+    assert settings.resolved(("data",))["data"]["embeddings"] == {"digest": "d"}
+    with pytest.raises(ConfigError, match=r"private/model is no folder"):
+        settings.open_source()

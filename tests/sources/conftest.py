@@ -95,6 +95,14 @@ def dirty() -> dict[str, pd.DataFrame]:
         {"series": "VIX", "date": every, "available_date": every + 1, "value": rng.choice([20.0, np.nan], len(every))}
     )
     securities = pd.DataFrame({"symbol": SYMBOLS, "name": "n", "exchange": "X", "sector": None, "industry": "I"})
+    own = pd.DataFrame(
+        {
+            "series": rng.choice(["card", "visits"], 800), "symbol": rng.choice(SYMBOLS, 800),
+            "date": every[rng.integers(0, len(every) - 30, 800)], "value": rng.choice([1.0, 2.0, np.nan], 800),
+        }
+    ).drop_duplicates(["series", "symbol", "date"])  # fmt: skip
+    own["available_date"] = own["date"] + pd.to_timedelta(rng.integers(-1, 9, len(own)), "D")
+    revised = own.assign(value=3.0, available_date=own["available_date"] + pd.Timedelta(days=2))
     tables = {"prices": frame, "fundamentals": pd.DataFrame(filings), "posts": posts}
-    tables |= {"earnings": earnings, "macro": macro, "securities": securities}
+    tables |= {"earnings": earnings, "macro": macro, "securities": securities, "alternative": pd.concat([own, revised])}
     return {name: normalise(name, table, name) for name, table in tables.items()}

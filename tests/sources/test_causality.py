@@ -74,7 +74,7 @@ def test_every_rule_fires_in_the_dirty_world(dirty: Tables) -> None:
         "high_below_low", "open_or_close_above_high", "open_or_close_below_low", "first_day_at_new_level", "low_stray",
         "level_break", "missing_sessions", "gap_over_10_sessions", "goodwill_intangibles_zero", "other_entity",
         "revenue_jump", "shares_jump", "period_after_available", "repeated_in_one_session", "no_actual_figure",
-        "no_text", "repeated_text", "no_value", "no_sector",
+        "no_text", "repeated_text", "no_value", "available_before_observed", "no_sector",
     }  # fmt: skip
 
 

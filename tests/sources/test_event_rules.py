@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from sources.cleaning.events import clean_earnings, clean_macro, clean_posts, clean_securities
+from sources.cleaning.events import clean_alternative, clean_earnings, clean_macro, clean_posts, clean_securities
 from sources.cleaning.filings import HISTORY_DAYS, clean_filings
 from sources.schemas import FUNDAMENTAL_VALUES, normalise
 
@@ -61,6 +62,13 @@ def test_other_entity_is_dropped() -> None:
     by_revenue, found = filings(quarters(8, revenue={5: 5.0}).assign(assets=np.nan))
     assert found == {"other_entity": 1}
     assert len(by_revenue) == 7
+
+
+def test_an_item_that_not_every_source_has_comes_through_where_it_is() -> None:
+    assert "gross_profit" not in filings(quarters(3))[0]
+    out, found = filings(quarters(3).assign(gross_profit=[40.0, np.nan, 0.0]))
+    assert found == {}
+    np.testing.assert_array_equal(out["gross_profit"], [40.0, np.nan, 0.0])
 
 
 def test_old_filings_are_no_measure() -> None:
@@ -130,9 +138,21 @@ def test_repeats_within_the_window() -> None:
     assert out["is_repeat"].dtype == bool
 
 
-def test_a_post_after_the_close_is_for_the_next_session() -> None:
-    out, _ = posts(("AA", "2014-11-28T18:00:00Z", "up"), ("AA", "2014-11-28T18:00:01Z", "down"))
-    assert out["session"].tolist() == [pd.Timestamp("2014-11-28"), pd.Timestamp("2014-12-01")]
+@pytest.mark.parametrize(
+    ("close", "session", "after"),
+    [
+        ("2014-03-07T21:00:00Z", "2014-03-07", "2014-03-10"),  # a Friday in winter time
+        ("2014-03-10T20:00:00Z", "2014-03-10", "2014-03-11"),  # the Monday after, in summer time
+        ("2014-10-31T20:00:00Z", "2014-10-31", "2014-11-03"),  # and back
+        ("2014-11-03T21:00:00Z", "2014-11-03", "2014-11-04"),
+        ("2014-11-28T18:00:00Z", "2014-11-28", "2014-12-01"),  # a half day
+        ("2014-12-24T18:00:00Z", "2014-12-24", "2014-12-26"),  # a half day before a holiday
+    ],
+)
+def test_a_post_after_the_close_is_for_the_next_session(close: str, session: str, after: str) -> None:
+    late = f"{pd.Timestamp(close) + pd.Timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+    out, _ = posts(("AA", close, "up"), ("AA", late, "down"))
+    assert out["session"].tolist() == [pd.Timestamp(session), pd.Timestamp(after)]
 
 
 def test_earnings() -> None:
@@ -160,6 +180,24 @@ def test_macro_keeps_the_latest_observation_of_a_session() -> None:
     assert out["session"].tolist() == [pd.Timestamp("2014-01-06"), pd.Timestamp("2014-01-09")]
     assert out["value"].tolist() == [2.0, 3.0]
     assert found["symbol"].tolist() == ["X"]
+
+
+def test_a_series_of_the_users_own_keeps_its_revisions() -> None:
+    frame = pd.DataFrame(
+        {
+            "series": "card", "symbol": "AA", "date": ["2014-01-02"] * 4 + ["2014-01-09", "2014-01-10"],
+            "available_date": ["2014-01-03", "2014-01-04", "2014-01-05", "2014-01-07", "2014-01-08", "2014-01-10"],
+            "value": [1.0, 2.0, 3.0, 4.0, 5.0, np.nan],
+        }
+    )  # fmt: skip
+    out, found = clean_alternative(normalise("alternative", frame, "a"), FIRST, LAST)
+    assert out["session"].tolist() == [pd.Timestamp(day) for day in ("2014-01-03", "2014-01-06", "2014-01-07")]
+    assert out["value"].tolist() == [1.0, 3.0, 4.0]
+    assert list(out) == ["session", "symbol", "series", "date", "value"]
+    assert dict(zip(found["rule"], found["symbol"], strict=True)) == {
+        "available_before_observed": "card",
+        "no_value": "card",
+    }
 
 
 def test_securities() -> None:

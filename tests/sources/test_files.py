@@ -157,6 +157,19 @@ def test_csv_with_text_in_a_number_column(folder: Path) -> None:
     assert "TRUE" in message
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_window_of_an_own_series_is_by_the_day_it_was_known(folder: Path, kind: str) -> None:
+    frame = pd.DataFrame({"series": "s", "symbol": "ZZ", "date": pd.bdate_range("2016-01-04", periods=9), "value": 1.0})
+    frame.loc[3, "available_date"] = pd.Timestamp("2016-01-25")
+    getattr(frame, f"to_{kind}")(folder / f"alternative.{kind}", index=False)
+    source = open_source("files", folder, {"lag_days": {"s": 2}})
+    out = source.read("alternative", datetime.date(2016, 1, 8), datetime.date(2016, 1, 11))
+    assert out["date"].dt.day.tolist() == [6, 8]
+    assert source.read("alternative", datetime.date(2016, 1, 20))["date"].dt.day.tolist() == [7]
+    with pytest.raises(ConfigError, match=r"data\.files\.lag_days\.s = -1"):
+        open_source("files", folder, {"lag_days": {"s": -1}})
+
+
 @pytest.mark.real_data
 def test_real_window_is_a_part_of_the_whole(real_data: Path) -> None:
     source = open_files(real_data)

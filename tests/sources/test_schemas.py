@@ -126,3 +126,39 @@ def test_a_short_window_may_be_empty() -> None:
 def test_unknown_table() -> None:
     with pytest.raises(ConfigError, match="unknown table 'quotes'"):
         normalise("quotes", prices(), "q")
+
+
+def own_series(**columns: object) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"series": ["b", "a"], "symbol": "AA", "date": ["2016-01-04", "2016-01-05"], "value": [1.0, 2.0]}
+    )
+    return frame.assign(**columns)
+
+
+def test_a_declared_lag_says_when_a_series_was_known() -> None:
+    out = normalise("alternative", own_series(), "alternative.csv", lag_days={"a": 3, "b": 0})
+    assert list(out) == ["series", "symbol", "date", "available_date", "value"]
+    assert out["available_date"].tolist() == [pd.Timestamp("2016-01-08"), pd.Timestamp("2016-01-04")]
+    assert out["available_date"].dtype == "datetime64[ms]"
+    pd.testing.assert_frame_equal(out, normalise("alternative", out, "again"))
+
+
+@pytest.mark.parametrize("columns", [{}, {"available_date": [None, "2016-01-06"]}, {"available_date": [pd.NaT] * 2}])
+def test_a_series_without_date_and_lag_is_refused(columns: dict[str, object]) -> None:
+    for lags in (None, {"a": 1}):
+        with pytest.raises(DataError, match=r"series b, symbol AA.*set data\.files\.lag_days\.b to the days after"):
+            normalise("alternative", own_series(**columns), "alternative.csv", lag_days=lags)
+
+
+def test_a_lag_may_end_after_today_but_a_value_may_not_lie_there() -> None:
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    out = normalise("alternative", own_series(date=today), "a", lag_days={"a": 9, "b": 9})
+    pd.testing.assert_frame_equal(out, normalise("alternative", out, "again"))
+    with pytest.raises(DataError, match="'date' lies in the future"):
+        normalise("alternative", own_series(date=FUTURE), "a", lag_days={"a": 9, "b": 9})
+
+
+def test_a_value_that_is_told_twice_for_one_day_is_refused() -> None:
+    frame = own_series(series="a", date="2016-01-04", available_date=[None, "2016-01-06"])
+    with pytest.raises(DataError, match=r"twice with different values in column 'value'"):
+        normalise("alternative", frame, "a", lag_days={"a": 2})
