@@ -110,7 +110,9 @@ def _reference(price, turnover, n):
     return paid / mass if mass > 0.0 else np.nan
 
 
-def gains_overhang(price: Array, traded: Array, shares: Array, broken: Array, weeks: int, min_weeks: int) -> Array:
+def gains_overhang(
+    price: Array, traded: Array, shares: Array, broken: Array, weeks: int, min_weeks: int, wanted: int = 0
+) -> Array:
     """Capital gains overhang: the price less the reference price, over the price; weeks are counted back from today.
 
     The turnover of a week is what was traded over the shares outstanding, at most 1. The shares are the last number
@@ -129,6 +131,8 @@ def gains_overhang(price: Array, traded: Array, shares: Array, broken: Array, we
         `(T, N)` positive where the price level jumped for no known reason: a window reaches back to the last such row.
     weeks, min_weeks
         Length of the window, and the weeks in it with price and volume that a value needs.
+    wanted
+        First row that is asked for; those before it are NaN.
 
     Returns
     -------
@@ -141,12 +145,12 @@ def gains_overhang(price: Array, traded: Array, shares: Array, broken: Array, we
     price = dense(price)
     out = np.empty(price.shape)
     arrays = price, dense(traded), dense(shares), dense(broken)
-    over_blocks(_overhang, price.shape[1], *arrays, weeks, min_weeks, out)
+    over_blocks(_overhang, price.shape[1], *arrays, weeks, min_weeks, wanted, out)
     return out
 
 
 @compiled
-def _overhang(low, high, price, traded, shares, broken, weeks, least, out):
+def _overhang(low, high, price, traded, shares, broken, weeks, least, wanted, out):
     rows = price.shape[0]
     paid, volume, outstanding = np.empty(weeks), np.empty(weeks), np.empty(weeks)
     filed, jumped = np.empty(rows, np.int64), np.empty(rows, np.int64)
@@ -159,6 +163,8 @@ def _overhang(low, high, price, traded, shares, broken, weeks, least, out):
             filed[t], jumped[t] = last_filed, last_jump
         for t in range(rows):
             out[t, j] = np.nan
+            if t < wanted:
+                continue
             first = max(t - WEEK * weeks + 1, jumped[t])
             n = 0
             total = 0.0

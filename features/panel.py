@@ -75,8 +75,9 @@ class Panel:
         `(N,)` names, sorted.
     fields
         `(T, N)` float64 arrays by name: at least `open high low close` (currency per share, on one
-        split basis) and `volume` (shares, same basis); `vwap` where the source has it; NaN where there is nothing. `level_break` is 1.0 at a session
-        where the price level jumped for a reason that cleaning could not resolve, else 0.0.
+        split basis) and `volume` (shares, same basis), `vwap` where the source has it; NaN where there is
+        nothing. `level_break` is 1.0 at a session where the price level jumped for a reason that cleaning
+        could not resolve, else 0.0.
     universe
         `(T, N)` True where the symbol may be held at that session.
     sector
@@ -86,6 +87,8 @@ class Panel:
         table that the source lacks is absent.
     series
         `(T,)` market-wide series by name (macro), NaN before the first known value.
+    wanted
+        First session whose features are asked for: an expensive feature may leave those before it NaN.
     """
 
     dates: Dates
@@ -95,6 +98,7 @@ class Panel:
     sector: NDArray[np.int64]
     events: Mapping[str, Events] = field(default_factory=dict)
     series: Mapping[str, Array] = field(default_factory=dict)
+    wanted: int = 0
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -119,6 +123,7 @@ class Panel:
             universe=self.universe[start:stop],
             events={name: events.between(start, stop) for name, events in self.events.items()},
             series={name: values[start:stop] for name, values in self.series.items()},
+            wanted=0,
         )
 
     def cut(self, last: int) -> Panel:
@@ -126,26 +131,14 @@ class Panel:
         return self.window(0, last + 1)
 
     def tail(self, last: int, lookback: int) -> Panel:
-        """The `lookback` sessions that end with session `last`."""
-        return self.window(max(0, last + 1 - lookback), last + 1)
+        """The `lookback` sessions that end with session `last`, which alone is wanted."""
+        alone = self.window(max(0, last + 1 - lookback), last + 1)
+        return replace(alone, wanted=len(alone.dates) - 1)
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions `(session, symbol)` of the universe, ordered by session, then symbol."""
         session, symbol = np.nonzero(self.universe)
         return session, symbol
-
-    def to_long(self, columns: Mapping[str, NDArray[np.floating]]) -> pd.DataFrame:
-        """Long frame of the universe's rows, keyed and sorted by (date, symbol), float32 values.
-
-        Parameters
-        ----------
-        columns
-            `(T, N)` arrays by column name.
-        """
-        session, symbol = self.rows()
-        frame = pd.DataFrame({"date": self.dates[session], "symbol": self.symbols[symbol]})
-        values = {name: array[session, symbol].astype(np.float32) for name, array in columns.items()}
-        return pd.concat([frame, pd.DataFrame(values)], axis=1)
 
 
 def pivot(frame: pd.DataFrame, column: str, dates: Dates, symbols: NDArray[np.str_]) -> Array:

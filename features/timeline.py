@@ -88,8 +88,14 @@ def _spread(session, symbol, rank, period, values, ranks, max_age, out):
             while at < len(session) and symbol[at] == column and session[at] == row:
                 value[rank[at]], newest[rank[at]], since[rank[at]] = values[at], period[at], row
                 at += 1
-            usable = np.isfinite(value) & (row - since < max_age)
-            if usable.any():
-                # The first in rank of those that are as fresh as the freshest.
-                chosen = np.argmax(usable & (newest >= newest[usable].max() - SAME_QUARTER))
-                out[row, column] = value[chosen]
+            freshest, found = 0, False
+            for k in range(ranks):
+                if np.isfinite(value[k]) and row - since[k] < max_age:
+                    freshest = max(freshest, newest[k]) if found else newest[k]
+                    found = True
+            # The first in rank of those that are as fresh as the freshest.
+            for k in range(ranks if found else 0):
+                usable = np.isfinite(value[k]) and row - since[k] < max_age
+                if usable and newest[k] >= freshest - SAME_QUARTER:
+                    out[row, column] = value[k]
+                    break

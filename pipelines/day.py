@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.errors import BundleError, DataError, SessionError
 from core.files import canonical_json, digest_bytes
@@ -203,8 +204,6 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
             "restore what it lacks, or train and promote a version without it"
         )
     members = np.flatnonzero(panel.universe[last])
-    windows = {lookback: panel.tail(last, lookback) for lookback in sorted({f.lookback for f in features})}
-    columns = [feature(windows[feature.lookback])[-1, members] for feature in features]
     unknown = np.full(len(members), np.nan, dtype=np.float32)
     rows = assemble_dataset(
         dates=panel.dates,
@@ -212,7 +211,7 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
         sector=panel.sector,
         session=np.full(len(members), last),
         symbol=members,
-        X=np.column_stack(columns),
+        X=last_rows(panel, features)[members],
         features=[feature.name for feature in features],
         label=unknown,
         forward=unknown,
@@ -220,6 +219,13 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
     )
     scale = risk_scale(panel.tail(last, RISK_LOOKBACK), horizon)[-1, members].astype(np.float32)
     return rows, scale
+
+
+def last_rows(panel: Panel, features: Sequence[Feature]) -> NDArray[np.float32]:
+    """Features of the last session, `(N, F)`, each from its own `lookback` sessions: the bits of the whole history."""
+    last = len(panel.dates) - 1
+    windows = {lookback: panel.tail(last, lookback) for lookback in sorted({one.lookback for one in features})}
+    return np.column_stack([feature(windows[feature.lookback])[-1] for feature in features])
 
 
 def digest_tables(tables: Mapping[str, pd.DataFrame]) -> str:

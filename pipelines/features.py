@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from core.files import atomic_directory, write_by_year, write_json
+from core.files import atomic_directory, write_json
 from core.progress import progress
 from features.panel import Panel
 from features.registry import FAMILIES, Feature
+from features.store import write_values
 from pipelines.layout import CLEAN, FEATURES
 from pipelines.panels import load_panel
 from pipelines.stage import Settings, one_argument, run_stage
@@ -53,7 +54,7 @@ def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> int
     values = {feature.name: feature(panel) for feature in progress(built, folder.name)}
     with atomic_directory(folder) as temporary:
         if values:
-            write_by_year(temporary / "values", panel.to_long(values))
+            write_values(temporary / "values", values, panel.dates, panel.symbols, panel.universe)
         write_json(
             temporary / "features.json",
             {"built": [describe(feature) for feature in built], "skipped": [feature.name for feature in skipped]},

@@ -174,6 +174,7 @@ def capital_gains_overhang(panel: Panel, weeks: int) -> Array:
         panel.fields.get("level_break", np.zeros(panel.shape)),
         weeks,
         MIN_WEEKS,
+        panel.wanted,
     )
 
 

@@ -321,7 +321,7 @@ def _put(values, to, out):
     """Write the values of a stretch, NaN where the close is absent; `to`: the close, first row and column, width."""
     here, t0, low, width = to
     flat = out.reshape(-1)
-    for row in range(min(ROWS, out.shape[0] - t0)):
+    for row in range(min(here.size // WIDTH, out.shape[0] - t0)):
         at, place = row * WIDTH, (t0 + row) * out.shape[1] + low
         if width == WIDTH:
             for j in range(WIDTH):
@@ -776,7 +776,9 @@ def _block(low, high, open_, high_, low_, close, volume, vwap, windows, single, 
     while (1 << depth) <= widest:
         depth += 1
     halo = widest + 1
-    size, rest = (halo + ROWS) * WIDTH, ROWS * WIDTH
+    # Even, so that the sorted values of `_order` end where the next stretch looks for them.
+    rows = min(ROWS, (close.shape[0] + 1) // 2 * 2)
+    size, rest = (halo + rows) * WIDTH, rows * WIDTH
     now = size - rest
     raw = np.empty((6, size))
     o, h, l, c, v, w = raw[0], raw[1], raw[2], raw[3], raw[4], raw[5]  # noqa: E741
@@ -788,7 +790,7 @@ def _block(low, high, open_, high_, low_, close, volume, vwap, windows, single, 
     ordered[:, :, :, 0] = -np.inf
     value = np.empty(rest, np.float32)
     rolling = out[len(CANDLE) if single else 0 :]
-    for t0 in range(0, close.shape[0], ROWS):
+    for t0 in range(0, close.shape[0], rows):
         gather(open_, t0 - halo, low, width, o)
         gather(high_, t0 - halo, low, width, h)
         gather(low_, t0 - halo, low, width, l)

@@ -173,7 +173,8 @@ def _pair(low, high, x, y, timed, window, least, kind, out):
                 found = math.sqrt(max(yy - xy * xy / xx, 0.0) / (n - 2.0)) if n > 2.0 else np.nan
             elif kind == RESIDUAL:
                 a, b = raw_x[size - rest + i], raw_y[size - rest + i]
-                found = (b - sy / n) - (0.0 if y_flat else xy / xx) * (a - sx / n)
+                # `a * n - sx` is exact for sessions' numbers, whichever the first one is.
+                found = (b - sy / n) - (0.0 if y_flat else xy / xx) * ((a * n - sx) / n)
             else:
                 found = correlation_of(n, sx, sy, xx, xy, yy)
                 if kind == R2:

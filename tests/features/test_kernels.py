@@ -41,7 +41,30 @@ def residual_std(x, y):
     return np.sqrt(((y - np.polyval(fit, x)) ** 2).sum() / (len(x) - 2))
 
 
+def residual(w):
+    time = np.arange(len(w), dtype=float)
+    there = ~np.isnan(w)
+    return w[-1] - np.polyval(np.polyfit(time[there], w[there], 1), time[-1]) if there.sum() > 1 else np.nan
+
+
+def r2(w):
+    there = ~np.isnan(w)
+    return stats.pearsonr(np.arange(len(w))[there], w[there])[0] ** 2 if there.sum() > 1 else np.nan
+
+
+def faded(w):
+    weight = 0.5 ** (np.arange(len(w))[::-1] / 4.0)
+    return np.nansum(w * weight) / weight[~np.isnan(w)].sum()
+
+
+def ramped(w):
+    return np.nansum(w * np.arange(200, 200 - len(w), -1)[::-1])
+
+
 ONE = {
+    "ewm_mean": (lambda x, w, m: k.rolling_ewm_mean(x, w, 4.0, m), faded),
+    "weighted_sum": (lambda x, w, m: k.rolling_weighted_sum(x, np.arange(200, 200 - w, -1), m), ramped),
+    "residual": (lambda x, w, m: k.rolling_residual(x, w, m), residual),
     "sum": (lambda x, w, m: k.rolling_sum(x, w, m), np.nansum),
     "mean": (lambda x, w, m: k.rolling_mean(x, w, m), np.nanmean),
     "std": (lambda x, w, m: k.rolling_std(x, w, m), lambda v: np.nanstd(v, ddof=1)),
@@ -85,6 +108,48 @@ def test_pairs_equal_the_naive_loop(name):
             assert np.isnan(result[t, j])
         else:
             assert result[t, j] == pytest.approx(naive(a[both], b[both]), rel=1e-9, abs=1e-12)
+
+
+def test_r2_is_the_squared_correlation_with_time():
+    found = k.rolling_r2(X, 20, 8)
+    for t, j in np.ndindex(X.shape):
+        seen = X[max(0, t - 19) : t + 1, j]
+        if (~np.isnan(seen)).sum() < 8 or j == 6:
+            assert np.isnan(found[t, j])
+        else:
+            assert found[t, j] == pytest.approx(r2(seen), rel=1e-9, abs=1e-12)
+
+
+def test_thirty_years_do_not_drift():
+    """After 7,560 sessions at levels that change by six orders, the last windows are still right to the last digits."""
+    rng = np.random.default_rng(1)
+    scale = 10.0 ** np.linspace(6, 0, 7560)[:, None]
+    x = scale * (1000.0 + rng.normal(size=(7560, 3)))
+    x[rng.random(x.shape) < 0.02] = np.nan
+    y = scale * rng.normal(size=x.shape)
+    for window in (5, 21, 63, 252):
+        seen, beside = x[-window:], y[-window:]
+        both = ~np.isnan(seen)
+        for j in range(3):
+            a, b = seen[both[:, j], j], beside[both[:, j], j]
+            exact = {
+                "sum": (k.rolling_sum(x, window, 3), np.sum(a)),
+                "mean": (k.rolling_mean(x, window, 3), np.mean(a)),
+                "std": (k.rolling_std(x, window, 3), np.std(a, ddof=1)),
+                "corr": (k.rolling_corr(x, y, window, 3), np.corrcoef(a, b)[0, 1]),
+                "slope": (k.rolling_slope(x, window, 3), slope(seen[:, j])),
+                "quantile": (k.rolling_quantile(x, window, 0.2, 3), np.quantile(a, 0.2)),
+            }
+            for name, (values, expected) in exact.items():
+                assert values[-1, j] == pytest.approx(expected, rel=1e-9), (name, window)
+
+
+def test_float32_in_float32_out_with_sums_in_float64():
+    x = (1e4 + RNG.normal(size=(400, 5))).astype(np.float32)
+    for compute in (k.rolling_std, k.rolling_mean, k.rolling_max, k.rolling_slope, k.rolling_median):
+        narrow, wide = compute(x, 60), compute(x.astype(np.float64), 60)
+        assert narrow.dtype == np.float32
+        np.testing.assert_allclose(narrow, wide, rtol=1e-6)
 
 
 def test_constant_windows_have_no_spread():
@@ -170,6 +235,12 @@ def test_bad_arguments():
         k.rolling_quantile(X, 5, 1.5)
     with pytest.raises(ValueError, match=r"\(T, N\)"):
         k.rolling_mean(X[0], 5)
+    with pytest.raises(ValueError, match="half_life"):
+        k.rolling_ewm_mean(X, 5, 0.0)
+    with pytest.raises(ValueError, match="weights"):
+        k.rolling_weighted_sum(X, [])
+    with pytest.raises(ValueError, match="min_count"):
+        k.rolling_weighted_sum(X, [1.0, 2.0], 3)
     with pytest.raises(ValueError, match="share"):
         k.winsorise(X, MASK, 0.5)
 

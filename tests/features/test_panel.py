@@ -36,10 +36,6 @@ def test_prices_round_trip(tables, panel):
     expected = prices.set_index(["date", "symbol"])["close"].sort_index()
     assert len(back) == len(expected)
     np.testing.assert_array_equal(back.sort_index().to_numpy(), expected.to_numpy())
-    long = panel.to_long({"close": panel["close"]})
-    assert long["close"].dtype == np.float32
-    assert len(long) == panel.universe.sum()
-    assert long.equals(long.sort_values(["date", "symbol"], kind="stable"))
 
 
 def test_a_window_equals_its_own_assembly(tables, panel):

@@ -51,7 +51,7 @@ def test_clean_data_is_left_alone(world: World) -> None:
     assert len(result.findings) == 0
     assert len(rows(result)) == SESSIONS
     assert list(result.tables["prices"]) == [
-        "date", "symbol", "open", "high", "low", "close", "volume", "close_unadjusted", "level_break",
+        "date", "symbol", "open", "high", "low", "close", "volume", "close_unadjusted", "vwap", "level_break",
     ]  # fmt: skip
 
 
