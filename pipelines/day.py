@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from core.errors import BundleError, DataError, SessionError
 from core.files import canonical_json, digest_bytes
 from features.assemble import assemble
 from features.feeds import stopped
+from features.kernels.blocks import threads
 from features.panel import Panel
 from features.registry import Feature
 from features.risk import LOOKBACK as RISK_LOOKBACK
@@ -114,7 +116,9 @@ def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.d
         newest = "none before it" if prices.empty else f"the last before it is {prices['date'].max():%Y-%m-%d}"
         raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
     cleaned = clean(tables, first, last)
-    panel = assemble(cleaned.tables, days[-wanted:], inputs.universe)
+    # As in training, nothing that became known before the first price is there.
+    begin = np.searchsorted(days, cleaned.tables["prices"]["date"].min().to_numpy().astype("datetime64[D]"))
+    panel = assemble(cleaned.tables, days[max(begin, len(days) - wanted) :], inputs.universe)
     _refuse_thin(panel, session)
     return Day(panel, *_design(panel, features, inputs.target.horizon), data_digest=digest_tables(tables))
 
@@ -224,8 +228,18 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
 def last_rows(panel: Panel, features: Sequence[Feature]) -> NDArray[np.float32]:
     """Features of the last session, `(N, F)`, each from its own `lookback` sessions: the bits of the whole history."""
     last = len(panel.dates) - 1
-    windows = {lookback: panel.tail(last, lookback) for lookback in sorted({one.lookback for one in features})}
-    return np.column_stack([feature(windows[feature.lookback])[-1] for feature in features])
+    columns: dict[str, NDArray[np.float32]] = {}
+
+    def compute(lookback: int) -> None:
+        window = panel.tail(last, lookback)
+        for feature in features:
+            if feature.lookback == lookback:
+                columns[feature.name] = feature(window)[-1]
+
+    with ThreadPoolExecutor(threads()) as pool:
+        for done in [pool.submit(compute, one) for one in sorted({one.lookback for one in features}, reverse=True)]:
+            done.result()
+    return np.column_stack([columns[feature.name] for feature in features])
 
 
 def digest_tables(tables: Mapping[str, pd.DataFrame]) -> str:
