@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.blocks import compiled, over_blocks
+from features.kernels.blocks import compiled, dense, over_blocks
 from features.kernels.pieces import (
     WIDTH,
     count_below,
@@ -841,8 +841,8 @@ def alpha158(
     Parameters
     ----------
     fields
-        `(T, N)` arrays `open high low close vwap` (currency per share) and `volume` (shares), float32 or float64 as
-        the close is; NaN where there is nothing. What depends on a field that is not given is NaN.
+        `(T, N)` arrays `open high low close vwap` (currency per share) and `volume` (shares), float32 or float64;
+        NaN where there is nothing. What depends on a field that is not given is NaN.
     windows
         Sessions, each at least 2.
     single
@@ -859,9 +859,8 @@ def alpha158(
     if any(window < 2 for window in windows):
         raise ValueError(f"windows must be of 2 sessions or more, got {min(windows)}")
     close = fields["close"]
-    kind = np.float32 if close.dtype == np.float32 else np.float64
-    absent = np.broadcast_to(np.array(np.nan, kind), close.shape)
-    inputs = [np.ascontiguousarray(fields.get(name, absent), dtype=kind) for name in FIELDS]
+    absent = np.broadcast_to(np.array(np.nan), close.shape)
+    inputs = [dense(fields.get(name, absent)) for name in FIELDS]
     if len({array.shape for array in inputs}) > 1:
         raise ValueError(f"arrays of different shapes: {', '.join(str(array.shape) for array in inputs)}")
     shape = (len(names(windows, single)), *close.shape)

@@ -43,8 +43,13 @@ def over_blocks(kernel: Callable[..., None], size: int, *arguments: Any, width: 
 
 
 def dense(values: Array) -> Array:
-    """The array as C-ordered float64 (float32 stays), two-dimensional; a copy only where it is not so yet."""
-    out: Array = np.ascontiguousarray(values, dtype=np.float32 if values.dtype == np.float32 else np.float64)
+    """The array as C-ordered float64, two-dimensional; a copy only where it is not so yet."""
+    out: Array = np.ascontiguousarray(values, dtype=np.float64)
     if out.ndim != 2:
         raise ValueError(f"expected a (T, N) array, got shape {out.shape}")
     return out
+
+
+def narrowed(out: Array, *inputs: Array) -> Array:
+    """A result as float32 where all inputs were: kernels are compiled for float64 alone."""
+    return out.astype(np.float32) if all(values.dtype == np.float32 for values in inputs) else out

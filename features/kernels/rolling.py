@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.kernels.blocks import compiled, dense, over_blocks
+from features.kernels.blocks import compiled, dense, narrowed, over_blocks
 from features.kernels.pieces import (
     COUNT,
     FLAT,
@@ -325,9 +325,9 @@ def _roll(kernel, inputs: tuple[Array, ...], window: int, min_count: int | None,
     arrays = tuple(dense(values) for values in inputs)
     if len({values.shape for values in arrays}) > 1:
         raise ValueError(f"arrays of different shapes: {', '.join(str(values.shape) for values in arrays)}")
-    out = np.empty(arrays[0].shape, dtype=np.result_type(*arrays))
+    out = np.empty(arrays[0].shape)
     over_blocks(kernel, arrays[0].shape[1], *arrays, *before, window, least, *more, out, width=WIDTH)
-    return out
+    return narrowed(out, *inputs)
 
 
 def shift(x: Array, sessions: int) -> Array:
@@ -451,10 +451,10 @@ def rolling_weighted_sum(x: Array, weights: Sequence[float], min_count: int | No
     least = len(ages) if min_count is None else min_count
     if not 1 <= least <= len(ages):
         raise ValueError(f"min_count must be in 1..{len(ages)}, got {least}")
-    x = dense(x)
-    out = np.empty_like(x)
-    over_blocks(_weighted, x.shape[1], x, ages, least, out, width=WIDTH)
-    return out
+    wide = dense(x)
+    out = np.empty_like(wide)
+    over_blocks(_weighted, wide.shape[1], wide, ages, least, out, width=WIDTH)
+    return narrowed(out, x)
 
 
 def rolling_ewm_mean(x: Array, window: int, half_life: float, min_count: int | None = None) -> Array:
