@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+WORKERS ?= 2
 
 .PHONY: run test lint ui lock clean help
 
 help:
 	@echo "make run                the whole job on the data named in params.yaml (simulated at first)"
 	@echo "make run DATA=FOLDER    the same on a folder of tables; DATA=simulated goes back"
-	@echo "make test               the test suite"
+	@echo "make test               the test suite, in two processes (WORKERS=1: in one)"
 	@echo "make lint               ruff, mypy, import-linter"
 	@echo "make ui                 the MLflow UI on http://127.0.0.1:5000"
 	@echo "make lock               rewrite requirements.lock from pyproject.toml"
@@ -18,7 +19,7 @@ run: $(READY)
 	@$(BIN)/signals run $(if $(DATA),--data $(DATA))
 
 test: $(READY)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

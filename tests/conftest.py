@@ -28,3 +28,10 @@ def real_data() -> Path:
 def repository() -> Path:
     """Root of the checkout under test."""
     return REPOSITORY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares an expensive fixture, where the suite runs in several processes."""
+    for item in items:
+        file = item.path.relative_to(REPOSITORY / "tests")
+        item.add_marker(pytest.mark.xdist_group("pipelines" if file.parts[0] == "pipelines" else str(file)))

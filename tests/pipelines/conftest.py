@@ -23,7 +23,8 @@ SMALL: dict[str, Any] = {
     "universe": {"min_dollar_volume": 0.0},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126},
     "tuning": {"trials": 2},
-    "layers": {"boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100}},
+    # One thread: two processes that train at once slow each other down many times over.
+    "layers": {"boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1}},
 }
 
 
