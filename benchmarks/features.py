@@ -63,7 +63,6 @@ def main() -> None:
             write_qlib(prices, scratch / "qlib")
             result["qlib"] = measure("qlib", work, 1, python=qlib)
             result["ratios"] = ratios(result)
-            measure("qlib_values", work, 1, python=qlib)
             result["agreement"] = measure("agreement", work, 1)["values"]
         if arguments.scaling:
             result["scaling"] = [
@@ -114,6 +113,7 @@ def measure(task: str, work: dict[str, Any], times: int, python: str = sys.execu
     for _ in range(times):
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "NUMBA_NUM_THREADS": str(work["threads"])}
         started = time.perf_counter()
+        work = {**work, "started": time.time()}
         done = subprocess.run(
             # -P: this folder stays off the path, where this file would hide the package of the same name.
             [python, "-P", str(HERE / "tasks.py"), task, json.dumps(work)],

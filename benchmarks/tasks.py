@@ -10,7 +10,6 @@ import resource
 import sys
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +93,10 @@ def read(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def qlib(work: dict[str, Any]) -> dict[str, Any]:
-    """Qlib's Alpha158 handler, without processors, with as many processes as threads were asked for."""
+    """Qlib's Alpha158 handler, without processors, with as many processes as threads were asked for.
+
+    What is told ends with the frame in memory; only then are its values written for `agreement` to read.
+    """
     import qlib as library
     from qlib.contrib.data.handler import Alpha158
 
@@ -106,22 +108,23 @@ def qlib(work: dict[str, Any]) -> dict[str, Any]:
     handler = Alpha158(instruments="all", infer_processors=[], learn_processors=[])
     load = time.perf_counter() - started
     frame = handler.fetch(col_set="feature")
-    return {"load_s": round(load, 2), "rows": len(frame), "columns": frame.shape[1], "workers": work["threads"]}
+    told = {
+        "values": {"load_s": round(load, 2), "rows": len(frame), "columns": frame.shape[1]},
+        "wall_s": time.time() - work["started"],
+        **usage(workers=work["threads"]),
+    }
+    frame.reset_index().to_parquet(Path(work["scratch"]) / "qlib.parquet", index=False)
+    return told
 
 
-def qlib_values(work: dict[str, Any]) -> dict[str, Any]:
-    """Write Qlib's values for `agreement` to read."""
-    import qlib as library
-    from qlib.contrib.data.handler import Alpha158
-
-    library.init(
-        provider_uri=str(Path(work["scratch"]) / "qlib"), region="us", kernels=work["threads"],
-        expression_cache=None, dataset_cache=None, logging_level=40,
-    )  # fmt: skip
-    handler = Alpha158(instruments="all", infer_processors=[], learn_processors=[])
-    frame = handler.fetch(col_set="feature").reset_index()
-    frame.to_parquet(Path(work["scratch"]) / "qlib.parquet", index=False)
-    return {"rows": len(frame)}
+def usage(workers: int = 0) -> dict[str, float]:
+    """CPU seconds and peak memory of this process, and of as many children that ran at the same time."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    scale = 1024.0 if sys.platform != "darwin" else 1024.0**2
+    return {
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+        "peak_mib": (own.ru_maxrss + children.ru_maxrss * workers) / scale,
+    }
 
 
 def agreement(work: dict[str, Any]) -> dict[str, Any]:
@@ -170,23 +173,25 @@ def agreement(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def sized(work: dict[str, Any]) -> dict[str, Any]:
-    """The computing alone on `symbols` times `years` sessions, in blocks of symbols that share one output."""
+    """The computing alone on `symbols` times `years`, the output's memory touched before."""
     from features.kernels.alpha158 import alpha158 as compute
 
-    fields = tile(work["prices"], work["symbols"], work["years"])
-    compute({name: values[:100, :16].copy() for name, values in fields.items()}, WINDOWS)
-    started = time.perf_counter()
+    fields = tile(dense_prices(work["prices"])[0], work["symbols"], work["years"])
     out = compute(fields, WINDOWS)
+    started = time.perf_counter()
+    compute(fields, WINDOWS, out=out)
     return {"compute_s": round(time.perf_counter() - started, 2), "out_mib": round(out.nbytes / 2**20)}
 
 
 def stream(work: dict[str, Any]) -> dict[str, Any]:
-    """All symbols times thirty years, a block of symbols at a time, each dropped after its checksum."""
+    """All symbols times all years, a block of symbols at a time, each dropped after its checksum."""
     from features.kernels.alpha158 import alpha158 as compute
 
+    fields = dense_prices(work["prices"])[0]
     started = time.perf_counter()
     checksum, values, out = 0, 0, None
-    for block in blocks(work["prices"], work["symbols"], work["years"]):
+    for low in range(0, work["symbols"], BLOCK):
+        block = tile(fields, min(BLOCK, work["symbols"] - low), work["years"], low)
         if out is not None and out.shape[1:] != block["close"].shape:
             out = None
         out = compute(block, WINDOWS, out=out)
@@ -195,20 +200,13 @@ def stream(work: dict[str, Any]) -> dict[str, Any]:
     return {"values": values, "checksum": checksum, "stream_s": round(time.perf_counter() - started, 1)}
 
 
-def blocks(file: str, symbols: int, years: int) -> Iterator[dict[str, Any]]:
-    """Price arrays of `BLOCK` symbols at a time."""
-    for low in range(0, symbols, BLOCK):
-        yield tile(file, min(BLOCK, symbols - low), years, low)
-
-
-def tile(file: str, symbols: int, years: int, skip: int = 0) -> dict[str, Any]:
-    """Prices repeated over symbols and sessions up to a size; the last close of one copy meets the next one's first."""
+def tile(fields: dict[str, Any], symbols: int, years: int, skip: int = 0) -> dict[str, Any]:
+    """Prices repeated over symbols and sessions up to a size, from the symbol `skip` on."""
     import numpy as np
 
-    fields, _, names, _ = dense_prices(file)
-    sessions = years * 252
-    columns = (np.arange(symbols) + skip) % len(names)
-    rows = np.arange(sessions) % len(fields["close"])
+    sessions, names = fields["close"].shape
+    columns = (np.arange(symbols) + skip) % names
+    rows = np.arange(years * 252) % sessions
     return {name: np.ascontiguousarray(values[rows][:, columns]) for name, values in fields.items()}
 
 
@@ -294,15 +292,5 @@ def widen(panel: Any, symbols: int) -> Any:
 
 
 if __name__ == "__main__":
-    told = globals()[sys.argv[1]](json.loads(sys.argv[2]))
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    scale = 1024.0 if sys.platform != "darwin" else 1024.0**2
-    print(
-        json.dumps(
-            {
-                "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-                "peak_mib": (own.ru_maxrss + children.ru_maxrss * told.pop("workers", 0)) / scale,
-                "values": told,
-            }
-        )
-    )
+    found = globals()[sys.argv[1]](json.loads(sys.argv[2]))
+    print(json.dumps(found if "values" in found and "wall_s" in found else {"values": found, **usage()}))

@@ -30,8 +30,8 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares an expensive fixture, where the suite runs in several processes."""
+    """A file's tests stay together and in order where the suite runs in several processes."""
     for item in items:
-        file = item.path.relative_to(REPOSITORY / "tests")
-        item.add_marker(pytest.mark.xdist_group("pipelines" if file.parts[0] == "pipelines" else str(file)))
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
