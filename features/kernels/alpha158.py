@@ -30,7 +30,7 @@ from features.kernels.pieces import (
 )
 from features.panel import Array
 
-ROWS = 256
+ROWS = 384
 """Sessions of a stretch: what is worked on at a time fits the second-level cache."""
 FLAT = 1e-14
 """A sum of squared deviations below `FLAT` times the sum of squares is rounding: the window is constant."""
@@ -859,10 +859,11 @@ def alpha158(
     if any(window < 2 for window in windows):
         raise ValueError(f"windows must be of 2 sessions or more, got {min(windows)}")
     close = fields["close"]
-    absent = np.broadcast_to(np.array(np.nan), close.shape)
-    inputs = [dense(fields.get(name, absent)) for name in FIELDS]
-    if len({array.shape for array in inputs}) > 1:
-        raise ValueError(f"arrays of different shapes: {', '.join(str(array.shape) for array in inputs)}")
+    given = [fields[name].shape for name in FIELDS if name in fields]
+    if len(set(given)) > 1:
+        raise ValueError(f"arrays of different shapes: {', '.join(map(str, given))}")
+    # Rows that an array does not have are NaN, so one without any is a field without a value.
+    inputs = [dense(fields.get(name, np.empty((0, 0)))) for name in FIELDS]
     shape = (len(names(windows, single)), *close.shape)
     if out is None:
         out = np.empty(shape, dtype=np.float32)

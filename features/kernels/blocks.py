@@ -36,9 +36,8 @@ def over_blocks(kernel: Callable[..., None], size: int, *arguments: Any, width: 
         for low, high in blocks:
             kernel(low, high, *arguments)
         return
-    kernel(*blocks[0], *arguments)
     with ThreadPoolExecutor(threads()) as pool:
-        for done in [pool.submit(kernel, low, high, *arguments) for low, high in blocks[1:]]:
+        for done in [pool.submit(kernel, low, high, *arguments) for low, high in blocks]:
             done.result()
 
 
