@@ -19,11 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.kernels.blocks import compiled, dense, over_blocks
+from features.kernels.levels import (
+    aged_levels,
+    aged_twice_levels,
+    aged_twice_windowed,
+    aged_windowed,
+    freedom,
+    highest_levels,
+    highest_windowed,
+    inverse,
+    joined_levels,
+    joined_windowed,
+    levels,
+    number,
+    oldest_levels,
+    oldest_windowed,
+    product_sum_levels,
+    sum_levels,
+    windowed,
+)
 from features.kernels.pieces import (
     WIDTH,
     count_below,
-    double,
-    double_highest,
     gather,
     places,
     quantile_sorted,
@@ -48,269 +65,6 @@ FIELDS = ("open", "high", "low", "close", "volume", "vwap")
 
 GRAIN = 2.0**30
 """Steps of the logarithm of volume: so coarse that sums are exact and a split of shares cancels to the bit."""
-
-
-# --- windows as sums of powers of two -------------------------------------------------------------------------
-
-
-@compiled
-def _levels(level):
-    """Sums over 1, 2, 4 .. sessions, `level[0]` given; rows are `WIDTH` apart."""
-    for k in range(1, level.shape[0]):
-        double(level[k - 1], 1 << (k - 1), level[k])
-
-
-@compiled
-def _windowed(level, window, out):
-    """Sum over `window` sessions for the last rows, from the sums over powers of two, two pieces at a time."""
-    start = level.shape[1] - out.size
-    back, waiting = 0, -1
-    for k in range(level.shape[0]):
-        if not (window >> k) & 1:
-            continue
-        if waiting < 0:
-            waiting = k
-            continue
-        low, high = start - back * WIDTH, start - (back + (1 << waiting)) * WIDTH
-        new, old = level[waiting, low : low + out.size], level[k, high : high + out.size]
-        if back == 0:
-            for i in range(out.size):
-                out[i] = new[i] + old[i]
-        else:
-            for i in range(out.size):
-                out[i] = (out[i] + new[i]) + old[i]
-        back += (1 << waiting) + (1 << k)
-        waiting = -1
-    if waiting >= 0:
-        low = start - back * WIDTH
-        last = level[waiting, low : low + out.size]
-        if back == 0:
-            for i in range(out.size):
-                out[i] = last[i]
-        else:
-            for i in range(out.size):
-                out[i] += last[i]
-
-
-@compiled
-def _aged_levels(level, plain):
-    """Sums weighted with the age in sessions, over 1, 2, 4 .. sessions; `plain` holds the unweighted ones."""
-    level[0, :] = 0.0
-    for k in range(1, level.shape[0]):
-        older = 1 << (k - 1)
-        step = older * WIDTH
-        below, here, flat = level[k - 1], level[k], plain[k - 1]
-        for i in range(step):
-            here[i] = below[i]
-        for i in range(step, here.size):
-            here[i] = below[i] + (below[i - step] + older * flat[i - step])
-
-
-@compiled
-def _aged(level, plain, window, out):
-    """Sum weighted with the age over `window` sessions, for the last rows."""
-    start = level.shape[1] - out.size
-    back = 0
-    out[:] = 0.0
-    for k in range(level.shape[0]):
-        if (window >> k) & 1:
-            low = start - back * WIDTH
-            piece, flat = level[k, low : low + out.size], plain[k, low : low + out.size]
-            for i in range(out.size):
-                out[i] += piece[i] + back * flat[i]
-            back += 1 << k
-
-
-@compiled
-def _aged_twice_levels(level, aged, plain):
-    """Sums weighted with the square of the age; `aged` and `plain` hold the others."""
-    level[0, :] = 0.0
-    for k in range(1, level.shape[0]):
-        older = 1 << (k - 1)
-        step = older * WIDTH
-        below, here, once, flat = level[k - 1], level[k], aged[k - 1], plain[k - 1]
-        for i in range(step):
-            here[i] = below[i]
-        for i in range(step, here.size):
-            here[i] = below[i] + (below[i - step] + 2.0 * older * once[i - step] + older * older * flat[i - step])
-
-
-@compiled
-def _aged_twice(level, aged, plain, window, out):
-    """Sum weighted with the square of the age over `window` sessions, for the last rows."""
-    start = level.shape[1] - out.size
-    back = 0
-    out[:] = 0.0
-    for k in range(level.shape[0]):
-        if (window >> k) & 1:
-            low = start - back * WIDTH
-            piece = level[k, low : low + out.size]
-            once, flat = aged[k, low : low + out.size], plain[k, low : low + out.size]
-            for i in range(out.size):
-                out[i] += piece[i] + (2.0 * back * once[i] + back * back * flat[i])
-            back += 1 << k
-
-
-@compiled
-def _oldest_levels(level):
-    """Age of the oldest session that is there, over 1, 2, 4 .. sessions; -inf where none is."""
-    for k in range(1, level.shape[0]):
-        older = 1 << (k - 1)
-        step = older * WIDTH
-        below, here = level[k - 1], level[k]
-        for i in range(step):
-            here[i] = below[i]
-        for i in range(step, here.size):
-            new, old = below[i], below[i - step] + older
-            here[i] = old if old > new else new
-
-
-@compiled
-def _oldest(level, window, out):
-    """Age of the oldest session of `window` that is there, for the last rows."""
-    k = 0
-    while (2 << k) <= window:
-        k += 1
-    start = level.shape[1] - out.size
-    back = window - (1 << k)
-    low = start - back * WIDTH
-    recent, before = level[k, start:], level[k, low : low + out.size]
-    for i in range(out.size):
-        new, old = recent[i], before[i] + back
-        out[i] = old if old > new else new
-
-
-@compiled
-def _highest_levels(value, age):
-    """Largest value and its age over 1, 2, 4 .. sessions, the older of equals; absent is -inf."""
-    age[0, :] = 0.0
-    for k in range(1, value.shape[0]):
-        double_highest(value[k - 1], age[k - 1], 1 << (k - 1), True, value[k], age[k])
-
-
-@compiled
-def _highest(value, age, window, out, out_age):
-    """Largest value and its age over `window` sessions: two windows of a power of two, overlapping."""
-    k = 0
-    while (2 << k) <= window:
-        k += 1
-    start = value.shape[1] - out.size
-    older = window - (1 << k)
-    low = start - older * WIDTH
-    new, old = value[k, start:], value[k, low : low + out.size]
-    age_new, age_old = age[k, start:], age[k, low : low + out.size]
-    for i in range(out.size):
-        a, b = new[i], old[i]
-        out[i] = b if b >= a else a
-    for i in range(out.size):
-        a, b = age_new[i], age_old[i] + older
-        out_age[i] = b if old[i] >= new[i] else a
-
-
-@compiled
-def _sums(x, level, there, whole):
-    """Levels of a series, 0 where it is absent, and of its presence (1 throughout if `whole`)."""
-    value, present = level[0], there[0]
-    for i in range(x.size):
-        a = x[i]
-        value[i] = a if a == a else 0.0
-    _levels(level)
-    if not whole:
-        for i in range(x.size):
-            present[i] = 1.0 if x[i] == x[i] else 0.0
-        _levels(there)
-
-
-@compiled
-def _products(x, y, level):
-    """Levels of the product of two series that are 0 where they are absent."""
-    value = level[0]
-    for i in range(x.size):
-        value[i] = x[i] * y[i]
-    _levels(level)
-
-
-@compiled
-def _number(there, window, whole, n, per):
-    """Sessions of the window in which a series is there, and one over their number."""
-    if whole:
-        n[:] = window
-        per[:] = 1.0 / window
-    else:
-        _windowed(there, window, n)
-        _inverse(n, 0.0, per)
-
-
-@compiled
-def _freedom(n, window, whole, per):
-    """One over the number less 1."""
-    if whole:
-        per[:] = 1.0 / (window - 1.0)
-    else:
-        _inverse(n, 1.0, per)
-
-
-@compiled
-def _product_levels(x, y, n, whole, level):
-    """Sums of the products of two series' deviations over 1, 2, 4 .. sessions, from the levels of their sums."""
-    level[0, :] = 0.0
-    for k in range(1, level.shape[0]):
-        older = 1 << (k - 1)
-        step = older * WIDTH
-        below, here, x0, y0, n0 = level[k - 1], level[k], x[k - 1], y[k - 1], n[k - 1]
-        for i in range(step):
-            here[i] = below[i]
-        if whole:
-            per = 1.0 / (2.0 * older * older * older)
-            for i in range(step, here.size):
-                gap_x = x0[i - step] * older - x0[i] * older
-                gap_y = y0[i - step] * older - y0[i] * older
-                here[i] = (below[i] + below[i - step]) + gap_x * gap_y * per
-        else:
-            for i in range(step, here.size):
-                new, old = n0[i], n0[i - step]
-                gap_x = x0[i - step] * new - x0[i] * old
-                gap_y = y0[i - step] * new - y0[i] * old
-                weight = new * old * (new + old)
-                per = 1.0 / (weight if weight > 0.0 else 1.0)
-                here[i] = (below[i] + below[i - step]) + gap_x * gap_y * per
-
-
-@compiled
-def _product_windowed(level, x, y, n, window, whole, work, out):
-    """Sum of the products of deviations over `window` sessions, for the last rows."""
-    start = level.shape[1] - out.size
-    count, total_x, total_y = work[0], work[1], work[2]
-    count[:], total_x[:], total_y[:], out[:] = 0.0, 0.0, 0.0, 0.0
-    back = 0
-    for k in range(level.shape[0]):
-        if (window >> k) & 1:
-            older = 1 << k
-            low = start - back * WIDTH
-            piece, x1 = level[k, low : low + out.size], x[k, low : low + out.size]
-            y1, n1 = y[k, low : low + out.size], n[k, low : low + out.size]
-            if whole:
-                weight = 1.0 * back * older * (back + older)
-                per = 1.0 / (weight if weight > 0.0 else 1.0)
-                for i in range(out.size):
-                    gap_x = x1[i] * back - total_x[i] * older
-                    gap_y = y1[i] * back - total_y[i] * older
-                    out[i] = (out[i] + piece[i]) + gap_x * gap_y * per
-            else:
-                for i in range(out.size):
-                    new, old = count[i], n1[i]
-                    gap_x = x1[i] * new - total_x[i] * old
-                    gap_y = y1[i] * new - total_y[i] * old
-                    weight = new * old * (new + old)
-                    per = 1.0 / (weight if weight > 0.0 else 1.0)
-                    out[i] = (out[i] + piece[i]) + gap_x * gap_y * per
-                for i in range(out.size):
-                    count[i] += n1[i]
-            for i in range(out.size):
-                total_x[i] += x1[i]
-            for i in range(out.size):
-                total_y[i] += y1[i]
-            back += older
 
 
 # --- what a stretch of sessions gives --------------------------------------------------------------------------
@@ -339,14 +93,6 @@ def _product_put(a, b, to, value, out):
     for i in range(value.size):
         value[i] = a[i] * b[i]
     _put(value, to, out)
-
-
-@compiled
-def _inverse(x, less, out):
-    """`1 / (x - less)`, NaN where that is 0."""
-    for i in range(out.size):
-        rest = x[i] - less
-        out[i] = 1.0 / (rest if rest != 0.0 else np.nan)
 
 
 @compiled
@@ -386,22 +132,22 @@ def _line(c, windows, whole, level, to, value, out):
     work = np.empty((9, rest))
     n, per, per_freedom, mean, deviation = work[0], work[1], work[2], work[3], work[4]
     age, along, slope, per_close = work[5], work[6], work[7], work[8]
-    _sums(c, price, there, whole)
-    _products(price[0], price[0], price2)
-    _aged_levels(weighted, price)
+    sum_levels(c, price, there, whole)
+    product_sum_levels(price[0], price[0], price2)
+    aged_levels(weighted, price)
     if not whole:
-        _aged_levels(aged, there)
-        _aged_twice_levels(aged_twice, aged, there)
-    _inverse(here, 0.0, per_close)
+        aged_levels(aged, there)
+        aged_twice_levels(aged_twice, aged, there)
+    inverse(here, 0.0, per_close)
     for place in range(windows.size):
         window = windows[place]
         at = place * len(ROLLING)
         back = c.size - rest - window * WIDTH
         _product_put(c[back : back + rest], per_close, to, value, out[at])
-        _number(there, window, whole, n, per)
-        _freedom(n, window, whole, per_freedom)
-        _windowed(price, window, age)
-        _windowed(price2, window, slope)
+        number(there, window, whole, n, per)
+        freedom(n, window, whole, per_freedom)
+        windowed(price, window, age)
+        windowed(price2, window, slope)
         _moments(age, slope, per, mean, deviation)
         _product_put(mean, per_close, to, value, out[at + 1])
         for i in range(rest):
@@ -411,9 +157,9 @@ def _line(c, windows, whole, level, to, value, out):
             age[:] = 0.5 * window * (window - 1)
             along[:] = window * (window - 1) * (2 * window - 1) / 6
         else:
-            _aged(aged, there, window, age)
-            _aged_twice(aged_twice, aged, there, window, along)
-        _aged(weighted, price, window, slope)
+            aged_windowed(aged, there, window, age)
+            aged_twice_windowed(aged_twice, aged, there, window, along)
+        aged_windowed(weighted, price, window, slope)
         for i in range(rest):
             along[i] -= age[i] * age[i] * per[i]
         for i in range(rest):
@@ -443,19 +189,19 @@ def _range(c, h, low_, windows, whole, level, to, value, out):
         high_price, low_price = h[i], -low_[i]
         first[i] = high_price if high_price == high_price else -np.inf
         second[i] = low_price if low_price == low_price else -np.inf
-    _highest_levels(highs, high_age)
-    _highest_levels(lows, low_age)
+    highest_levels(highs, high_age)
+    highest_levels(lows, low_age)
     if not whole:
         for i in range(c.size):
             oldest[0, i] = 0.0 if c[i] == c[i] else -np.inf
-        _oldest_levels(oldest)
-    _inverse(here, 0.0, per_close)
+        oldest_levels(oldest)
+    inverse(here, 0.0, per_close)
     for place in range(windows.size):
         window = windows[place]
         unit = 1.0 / window
         at = place * len(ROLLING)
-        _highest(highs, high_age, window, top, top_age)
-        _highest(lows, low_age, window, bottom, bottom_age)
+        highest_windowed(highs, high_age, window, top, top_age)
+        highest_windowed(lows, low_age, window, bottom, bottom_age)
         for i in range(rest):
             high_price, low_price = top[i], bottom[i]
             top[i] = high_price if high_price > -np.inf else np.nan
@@ -470,7 +216,7 @@ def _range(c, h, low_, windows, whole, level, to, value, out):
         if whole:
             span[:] = window
         else:
-            _oldest(oldest, window, span)
+            oldest_windowed(oldest, window, span)
             for i in range(rest):
                 span[i] += 1.0
         # An extreme that is not there has no age: adding 0 times the price makes NaN of it.
@@ -489,19 +235,19 @@ def _range(c, h, low_, windows, whole, level, to, value, out):
     for i in range(WIDTH, c.size):
         rises[0, i] = 1.0 if c[i] > c[i - WIDTH] else 0.0
         falls[0, i] = 1.0 if c[i] < c[i - WIDTH] else 0.0
-    _levels(rises)
-    _levels(falls)
+    levels(rises)
+    levels(falls)
     for place in range(windows.size):
         at = place * len(ROLLING)
         if whole:
             span[:] = windows[place]
         else:
-            _oldest(oldest, windows[place], span)
+            oldest_windowed(oldest, windows[place], span)
             for i in range(rest):
                 span[i] += 1.0
-        _inverse(span, 0.0, per_span)
-        _windowed(rises, windows[place], up)
-        _windowed(falls, windows[place], down)
+        inverse(span, 0.0, per_span)
+        windowed(rises, windows[place], up)
+        windowed(falls, windows[place], down)
         _product_put(up, per_span, to, value, out[at + 17])
         _product_put(down, per_span, to, value, out[at + 18])
         for i in range(rest):
@@ -517,8 +263,8 @@ def _order(c, windows, whole, ordered, level, to, value, out):
     there, work = level[0], np.empty((6, rest))
     n, per, upper, lower, below, per_close = work[0], work[1], work[2], work[3], work[4], work[5]
     if not whole:
-        _sums(c, level[1], there, False)
-    _inverse(close, 0.0, per_close)
+        sum_levels(c, level[1], there, False)
+    inverse(close, 0.0, per_close)
     below[:] = 0.0
     ranked = 0
     ahead = (c.size - rest) // WIDTH
@@ -529,7 +275,7 @@ def _order(c, windows, whole, ordered, level, to, value, out):
         high, deep = 0.8 * (window - 1.0), 0.2 * (window - 1.0)
         top, bottom = int(high) + 1, int(deep) + 1
         top_part, bottom_part = high - int(high), deep - int(deep)
-        _number(there, window, whole, n, per)
+        number(there, window, whole, n, per)
         for j in range(WIDTH):
             kept, other = ordered[place, 0, j, :ends], ordered[place, 1, j, :ends]
             for row in range(rest // WIDTH):
@@ -575,22 +321,22 @@ def _price_volume(c, logv, windows, whole, level, to, value, out):
         both = (a == a) & (b == b)
         x[i] = a if both else 0.0
         y[i] = b if both else 0.0
-    _levels(price)
-    _levels(volume)
-    _products(x, x, price2)
+    levels(price)
+    levels(volume)
+    product_sum_levels(x, x, price2)
     if not whole:
         for i in range(c.size):
             there[0, i] = 1.0 if c[i] + logv[i] == c[i] + logv[i] else 0.0
-        _levels(there)
-    _product_levels(volume, volume, there, whole, spread)
-    _product_levels(price, volume, there, whole, together)
+        levels(there)
+    joined_levels(volume, volume, there, whole, spread)
+    joined_levels(price, volume, there, whole, together)
     for place in range(windows.size):
         window = windows[place]
-        _product_windowed(spread, volume, volume, there, window, whole, spare, yy)
-        _product_windowed(together, price, volume, there, window, whole, spare, xy)
-        _number(there, window, whole, n, per)
-        _windowed(price, window, mean)
-        _windowed(price2, window, xx)
+        joined_windowed(spread, volume, volume, there, window, whole, spare, yy)
+        joined_windowed(together, price, volume, there, window, whole, spare, xy)
+        number(there, window, whole, n, per)
+        windowed(price, window, mean)
+        windowed(price2, window, xx)
         for i in range(rest):
             square = xx[i] - mean[i] * mean[i] * per[i]
             xx[i] = yy[i] * (0.0 if square <= FLAT * xx[i] else square)
@@ -623,17 +369,17 @@ def _changes(gain, growth, windows, whole, level, to, value, out):
         a0[i] = a if both else 0.0
         b0[i] = b if both else 0.0
         present[i] = 1.0 if both else 0.0
-    _levels(first)
-    _levels(second)
+    levels(first)
+    levels(second)
     if not whole:
-        _levels(there)
-    _products(a0, a0, level[2])
-    _products(b0, b0, level[3])
-    _products(a0, b0, level[4])
+        levels(there)
+    product_sum_levels(a0, a0, level[2])
+    product_sum_levels(b0, b0, level[3])
+    product_sum_levels(a0, b0, level[4])
     for place in range(windows.size):
         for part in range(5):
-            _windowed(level[part], windows[place], work[part])
-        _number(there, windows[place], whole, n, per)
+            windowed(level[part], windows[place], work[part])
+        number(there, windows[place], whole, n, per)
         for i in range(rest):
             square = xx[i] - x[i] * x[i] * per[i]
             xx[i] = 0.0 if square <= FLAT * xx[i] else square
@@ -660,15 +406,15 @@ def _moves(x, windows, whole, level, to, value, out, first):
         a0[i] = move if move > 0.0 else 0.0
         b0[i] = -move if move < 0.0 else 0.0
         present[i] = 1.0 if move == move else 0.0
-    _levels(rises)
-    _levels(falls)
+    levels(rises)
+    levels(falls)
     if not whole:
-        _levels(there)
+        levels(there)
     for place in range(windows.size):
         at = place * len(ROLLING) + first
-        _number(there, windows[place], whole, n, per)
-        _windowed(rises, windows[place], up)
-        _windowed(falls, windows[place], down)
+        number(there, windows[place], whole, n, per)
+        windowed(rises, windows[place], up)
+        windowed(falls, windows[place], down)
         for i in range(rest):
             both = up[i] + down[i] if n[i] > 0.0 else np.nan
             per[i] = 1.0 / both if both != 0.0 else 0.0
@@ -691,14 +437,14 @@ def _traded(v, flow, windows, whole, level, to, value, out):
         shares = v[v.size - rest + i]
         per_share[i] = 1.0 / (shares if shares > 0.0 else np.nan)
     for weighted in range(2):
-        _sums(flow if weighted else v, total, there, whole)
-        _products(total[0], total[0], square)
+        sum_levels(flow if weighted else v, total, there, whole)
+        product_sum_levels(total[0], total[0], square)
         for place in range(windows.size):
             at = place * len(ROLLING)
-            _number(there, windows[place], whole, n, per)
-            _freedom(n, windows[place], whole, per_freedom)
-            _windowed(total, windows[place], s)
-            _windowed(square, windows[place], q)
+            number(there, windows[place], whole, n, per)
+            freedom(n, windows[place], whole, per_freedom)
+            windowed(total, windows[place], s)
+            windowed(square, windows[place], q)
             _moments(s, q, per, mean, deviation)
             for i in range(rest):
                 deviation[i] = math.sqrt(deviation[i] * per_freedom[i])
