@@ -72,9 +72,10 @@ class Feature:
         values = self.compute(panel)
         if values.shape != panel.shape:
             raise LeakageError(f"feature {self.name!r} returned shape {values.shape}, expected {panel.shape}")
-        out = values.astype(np.float32, copy=False)
-        infinite = np.isinf(out)
-        return np.where(infinite, np.float32(np.nan), out) if infinite.any() else out
+        # A copy, for values may be shared; one NaN for all, whose bits do not tell which operation gave it.
+        out = values.astype(np.float32)
+        out[~np.isfinite(out)] = np.nan
+        return out
 
     @property
     def reads(self) -> frozenset[str]:

@@ -44,6 +44,7 @@ from features.kernels.pieces import (
     gather,
     places,
     quantile_sorted,
+    replace_sorted,
 )
 from features.panel import Array
 
@@ -282,13 +283,7 @@ def _order(c, windows, whole, ordered, level, to, value, out):
                 new, old = c[(ahead + row) * WIDTH + j], c[(ahead + row - window) * WIDTH + j]
                 new = new if new == new else np.inf
                 old = old if old == old else np.inf
-                # As `replace_sorted`: a call costs as much as the step.
-                for i in range(1, ends - 1):
-                    left, here, right = kept[i - 1], kept[i], kept[i + 1]
-                    before = here if left >= old else left
-                    after = right if here >= old else here
-                    most = before if before > new else new
-                    other[i] = most if most < after else after
+                replace_sorted(kept, old, new, other)
                 kept, other = other, kept
                 i = row * WIDTH + j
                 if whole:

@@ -213,3 +213,12 @@ def test_a_placeholder_and_its_list_go_together():
     with pytest.raises(ConfigError, match="registered twice"):
         Family("test_family", Nothing)
     del FAMILIES._entries["test_family"]
+
+
+def test_stored_values_know_one_nan_and_leave_shared_arrays_alone(panel):
+    shared = np.zeros(panel.shape, dtype=np.float32)
+    shared[0, :3] = [np.inf, -np.inf, -np.float32(np.nan)]
+    before = shared.tobytes()
+    out = Feature("shared", "mutant", 1, ("close",), "1", 0, "none", "", lambda _: shared)(panel)
+    assert out[0, :3].tobytes() == np.full(3, np.nan, dtype=np.float32).tobytes()
+    assert shared.tobytes() == before
