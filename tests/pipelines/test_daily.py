@@ -157,6 +157,7 @@ def test_another_champion_does_not_overwrite_served_signals(served, tmp_path: Pa
 
 
 def test_a_session_of_the_training_is_marked_in_sample(served) -> None:
+    served.signals("preview")
     assert manifest_of(served, "preview", last_session(served))["in_sample"] is False
     done = served.signals("preview", "--as-of", "2016-06-30")
     assert "2016-06-30 is in sample" in done.stderr
