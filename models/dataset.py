@@ -6,7 +6,7 @@ Sessions are indices into `dates` and keep their meaning in every slice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +40,14 @@ class Dataset:
         Residual and plain forward return as fractions; NaN where not known.
     sector : (N,) int
         Sector code of each symbol; -1 where unknown.
+    horizon
+        Sessions that the position behind `label` is held.
+    labels : dict of (R,) float32
+        The label at every horizon that layers may learn from, `label` among them.
+    market : (T,) float64
+        Equal-weight return of the universe in each session, a fraction; NaN where not known.
+    signs : tuple of int
+        Sign that the literature expects of each feature's relation to the label; 0 where none.
     """
 
     dates: NDArray[np.datetime64]
@@ -52,6 +60,10 @@ class Dataset:
     forward: Rows
     raw: Rows
     sector: NDArray[np.int64]
+    horizon: int
+    labels: Mapping[int, Rows]
+    market: NDArray[np.float64]
+    signs: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.session)
@@ -76,11 +88,17 @@ class Dataset:
             label=self.label[rows],
             forward=self.forward[rows],
             raw=self.raw[rows],
+            labels={horizon: label[rows] for horizon, label in self.labels.items()},
         )
 
     def between(self, first: int, last: int) -> Dataset:
         """Rows of sessions `first..last`, both included, as views."""
         return self.take(self.rows(first, last))
+
+    def since(self, first: int) -> Dataset:
+        """Rows of sessions from `first` on, as views (itself where that is all)."""
+        start = int(np.searchsorted(self.session, first))
+        return self if start == 0 else self.take(slice(start, len(self)))
 
     def every(self, step: int) -> Dataset:
         """Whole sessions whose index is a multiple of `step`; the choice does not move as data grows."""
@@ -108,7 +126,28 @@ class Dataset:
                 f"the dataset lacks feature {missing[0]!r} ({len(missing)} missing): "
                 "switch its family on in params.yaml, or train again without it"
             )
-        return replace(self, features=tuple(features), X=self.X[:, [place[name] for name in features]])
+        columns = [place[name] for name in features]
+        signs = tuple(self.signs[column] for column in columns)
+        return replace(self, features=tuple(features), X=self.X[:, columns], signs=signs)
+
+    def label_at(self, horizon: int) -> Rows:
+        """(R,) label at another horizon, as far as it may be learned from.
+
+        The last session here is one whose own label is known where these rows may be learned from. A longer
+        holding period ends later, so its label is withheld (NaN) in as many of the last sessions as it is longer by.
+
+        Raises
+        ------
+        DataError
+            The dataset holds no label at that horizon.
+        """
+        if horizon not in self.labels:
+            known = ", ".join(map(str, sorted(self.labels)))
+            raise DataError(f"the dataset has labels at horizons {known}, not {horizon}: add it to target.auxiliary")
+        longer = max(0, horizon - self.horizon)
+        if not longer or not len(self):
+            return self.labels[horizon]
+        return np.where(self.session > self.session[-1] - longer, np.float32(np.nan), self.labels[horizon])
 
     def keys(self) -> pd.DataFrame:
         """(R, 2) frame of each row's date and symbol."""
@@ -126,8 +165,20 @@ def assemble_dataset(
     label: NDArray[np.floating],
     forward: NDArray[np.floating],
     raw: NDArray[np.floating],
+    *,
+    horizon: int = 5,
+    labels: Mapping[int, NDArray[np.floating]] | None = None,
+    market: NDArray[np.floating] | None = None,
+    signs: Sequence[int] | None = None,
 ) -> Dataset:
     """Check the parts and make a `Dataset`; float32 arrays are kept without a copy.
+
+    Parameters
+    ----------
+    horizon, labels
+        Holding period of `label`, and labels at further ones.
+    market, signs
+        As in `Dataset`; unknown, and none, where not given.
 
     Raises
     ------
@@ -144,14 +195,21 @@ def assemble_dataset(
         name: np.ascontiguousarray(values, dtype=np.float32)
         for name, values in (("label", label), ("forward", forward), ("raw", raw))
     }
+    further = {at: np.ascontiguousarray(values, dtype=np.float32) for at, values in (labels or {}).items()}
+    states = np.full(len(dates), np.nan) if market is None else np.asarray(market, dtype=np.float64)
     rows = len(sessions)
     shapes = {"symbol": columns.shape, **{name: values.shape for name, values in outcomes.items()}}
+    shapes |= {f"label_{at}": values.shape for at, values in further.items()}
     for name, shape in shapes.items():
         if shape != (rows,):
             raise DataError(f"dataset: {name} has shape {shape}, expected ({rows},): rebuild the dataset stage")
     if matrix.shape != (rows, len(features)):
         expected = (rows, len(features))
         raise DataError(f"dataset: X has shape {matrix.shape}, expected {expected}: rebuild the dataset stage")
+    if states.shape != dates.shape:
+        raise DataError(f"dataset: {len(states)} market returns for {len(dates)} sessions: rebuild the dataset stage")
+    if signs is not None and len(signs) != len(features):
+        raise DataError(f"dataset: {len(signs)} signs for {len(features)} features: give one a feature")
     if len(sector) != len(symbols):
         raise DataError(f"dataset: {len(sector)} sector codes for {len(symbols)} symbols: give one a symbol")
     if len(set(features)) != len(features):
@@ -170,7 +228,7 @@ def assemble_dataset(
             f"dataset: row {at} ({dates[sessions[at]]}, {symbols[columns[at]]}) is out of order or repeated: "
             "sort by date and symbol and drop repeats"
         )
-    for name, values in outcomes.items():
+    for name, values in (*outcomes.items(), *((f"label_{at}", values) for at, values in further.items())):
         _refuse_infinite(name, values)
     for place, name in enumerate(features):
         _refuse_infinite(name, matrix[:, place])
@@ -182,6 +240,10 @@ def assemble_dataset(
         symbol=columns,
         X=matrix,
         sector=np.asarray(sector, dtype=np.int64),
+        horizon=horizon,
+        labels={**further, horizon: outcomes["label"]},
+        market=states,
+        signs=tuple(map(int, signs)) if signs is not None else (0,) * len(features),
         **outcomes,
     )
 

@@ -76,7 +76,7 @@ def fit_predict(
     layer = fit_layer(make_layer(name, params), dataset, fold, seed)
     rows = dataset.rows(*fold.test)
     context = dataset.between(fold.test[0] - layer.lookback + 1, fold.test[1])
-    predictions = layer.predict(context)[len(context) - (rows.stop - rows.start) :]
+    predictions = layer.predict(context, fold.test[0])
     if not np.isfinite(predictions).all():
         raise DataError(
             f"layer {name!r} predicted a non-finite value in fold {fold.index} (from {dataset.dates[fold.test[0]]}): "

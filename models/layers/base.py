@@ -78,16 +78,19 @@ class Layer(Protocol):
         """Learn from the rows of `train`; `valid` may decide when to stop, and nothing else."""
         ...
 
-    def predict(self, data: Dataset) -> NDArray[np.float64]:
-        """(R,) scores, higher for a higher expected label; finite in every row."""
+    def predict(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
+        """Scores of the rows of sessions from `first` on, higher for a higher expected label; finite in every row.
+
+        Rows before `first` are there to be looked back on, `lookback` - 1 sessions of them.
+        """
         ...
 
     def importance(self) -> dict[str, float]:
         """Share of the fit that each feature bears, summing to 1, in feature order."""
         ...
 
-    def contributions(self, data: Dataset) -> NDArray[np.float64]:
-        """(R, F) part of each row's score that each feature adds."""
+    def contributions(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
+        """Part of the score that each feature adds, one row a row of `predict`, one column a feature."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -131,9 +131,9 @@ class BoostingLayer:
         table = lightgbm.Dataset(inputs, label, reference=like, feature_name=names, params=settings, free_raw_data=True)
         return table.construct()
 
-    def predict(self, data: Dataset) -> NDArray[np.float64]:
+    def predict(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R,) scores."""
-        data = data.with_columns(self.features)
+        data = data.since(first).with_columns(self.features)
         if not len(data):
             return np.empty(0)
         return np.asarray(self.trees.predict(self._inputs(data), num_threads=self.params.num_threads), dtype=np.float64)
@@ -143,9 +143,9 @@ class BoostingLayer:
         gain = self.trees.feature_importance("gain").astype(np.float64)
         return dict(zip(self.features, (gain / max(gain.sum(), 1e-300)).tolist(), strict=True))
 
-    def contributions(self, data: Dataset) -> NDArray[np.float64]:
+    def contributions(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R, F) Shapley values; with the trees' mean they sum to the score."""
-        data = data.with_columns(self.features)
+        data = data.since(first).with_columns(self.features)
         if not len(data):
             return np.empty((0, len(self.features)))
         values = self.trees.predict(self._inputs(data), pred_contrib=True, num_threads=self.params.num_threads)

@@ -77,9 +77,9 @@ class LinearLayer:
         self.coef = np.asarray(np.linalg.solve(gram / count + penalty * np.eye(width), moment / count), np.float64)
         return self
 
-    def predict(self, data: Dataset) -> NDArray[np.float64]:
+    def predict(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R,) scores."""
-        data = data.with_columns(self.features)
+        data = data.since(first).with_columns(self.features)
         return _products(gaussian_ranks(data.X, data.session), self.coef)
 
     def importance(self) -> dict[str, float]:
@@ -87,9 +87,9 @@ class LinearLayer:
         size = np.abs(self.coef)
         return dict(zip(self.features, (size / max(size.sum(), 1e-300)).tolist(), strict=True))
 
-    def contributions(self, data: Dataset) -> NDArray[np.float64]:
+    def contributions(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R, F) coefficient times input."""
-        data = data.with_columns(self.features)
+        data = data.since(first).with_columns(self.features)
         return gaussian_ranks(data.X, data.session) * self.coef
 
     def save(self, folder: Path) -> None:
