@@ -7,6 +7,7 @@ A row of session D trades at the close of D+1 and is held for h sessions, so its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +25,8 @@ class TargetRule(Params):
     ----------
     horizon
         Sessions held, h.
+    auxiliary
+        Further holding periods that layers may learn from; only `horizon` is predicted and judged.
     beta_window
         Daily returns up to D from which the market beta is estimated; half of them must be present.
     beta_shrinkage
@@ -31,6 +34,7 @@ class TargetRule(Params):
     """
 
     horizon: int = Field(5, ge=1)
+    auxiliary: list[Annotated[int, Field(ge=1, le=252)]] = []
     beta_window: int = Field(252, ge=20)
     beta_shrinkage: float = Field(1 / 3, ge=0, le=1)
 
@@ -59,12 +63,12 @@ class Target:
     label: Array
 
 
-def make_target(panel: Panel, rule: TargetRule) -> Target:
-    """Outcomes of every session of a panel.
+def make_target(panel: Panel, rule: TargetRule, horizon: int | None = None) -> Target:
+    """Outcomes of every session of a panel, over the rule's horizon or another.
 
     Betas and the universe are those of D; only the return itself comes from later sessions.
     """
-    forward = forward_return(panel, rule.horizon)
+    forward = forward_return(panel, rule.horizon if horizon is None else horizon)
     estimate = market_beta(panel, rule.beta_window, rule.beta_window // 2)
     shrunk = 1.0 + (1.0 - rule.beta_shrinkage) * (np.nan_to_num(estimate, nan=1.0) - 1.0)
     residual = residual_return(forward, shrunk, row_mean(forward, panel.universe), panel.universe, panel.sector)

@@ -130,8 +130,8 @@ class Dataset:
         signs = tuple(self.signs[column] for column in columns)
         return replace(self, features=tuple(features), X=self.X[:, columns], signs=signs)
 
-    def label_at(self, horizon: int) -> Rows:
-        """(R,) label at another horizon, as far as it may be learned from.
+    def at_horizon(self, horizon: int) -> Dataset:
+        """The same rows with the label at another horizon, as far as it may be learned from.
 
         The last session here is one whose own label is known where these rows may be learned from. A longer
         holding period ends later, so its label is withheld (NaN) in as many of the last sessions as it is longer by.
@@ -144,10 +144,10 @@ class Dataset:
         if horizon not in self.labels:
             known = ", ".join(map(str, sorted(self.labels)))
             raise DataError(f"the dataset has labels at horizons {known}, not {horizon}: add it to target.auxiliary")
-        longer = max(0, horizon - self.horizon)
-        if not longer or not len(self):
-            return self.labels[horizon]
-        return np.where(self.session > self.session[-1] - longer, np.float32(np.nan), self.labels[horizon])
+        label, longer = self.labels[horizon], max(0, horizon - self.horizon)
+        if longer and len(self):
+            label = np.where(self.session > self.session[-1] - longer, np.float32(np.nan), label)
+        return replace(self, label=label)
 
     def keys(self) -> pd.DataFrame:
         """(R, 2) frame of each row's date and symbol."""

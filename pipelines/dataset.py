@@ -9,6 +9,7 @@ import pandas as pd
 
 from core.files import atomic_directory, read_json, write_json, write_parquet
 from features.feeds import silences
+from features.returns import market_return
 from features.risk import risk_scale
 from features.target import make_target
 from models.folds import tuning_folds, walk_forward
@@ -32,12 +33,14 @@ def main(settings: Settings) -> None:
         "scale": risk_scale(panel, horizon),
     }
     rows = pd.DataFrame({"session": session.astype(np.int32), "symbol": symbol.astype(np.int32)})
+    for further in sorted({*settings.target.auxiliary} - {horizon}):
+        outcomes[f"label_{further}"] = make_target(panel, settings.target, further).label
     for name, values in outcomes.items():
         rows[name] = values[session, symbol].astype(np.float32)
     listed = {family: read_json(FEATURES / family / "features.json")["built"] for family in sorted(settings.features)}
     with atomic_directory(DATASET) as folder:
         write_parquet(folder / "rows.parquet", rows)
-        write_parquet(folder / "sessions.parquet", pd.DataFrame({"date": panel.dates}))
+        write_parquet(folder / "sessions.parquet", pd.DataFrame({"date": panel.dates, "market": market_return(panel)}))
         write_parquet(folder / "symbols.parquet", pd.DataFrame({"symbol": panel.symbols, "sector": panel.sector}))
         write_json(folder / "features.json", listed)
         write_json(folder / "feeds.json", silences(panel))

@@ -50,7 +50,7 @@ def load_samples(folder: Path, features: Path) -> Samples:
         A file is missing, or a family's rows are not the dataset's.
     """
     rows = read_parquet(folder / "rows.parquet")
-    dates = read_parquet(folder / "sessions.parquet")["date"].to_numpy("datetime64[D]")
+    sessions = read_parquet(folder / "sessions.parquet")
     symbols = read_parquet(folder / "symbols.parquet")
     split = read_json(folder / "folds.json")
     listed: Mapping[str, Sequence[Mapping[str, Any]]] = read_json(folder / "features.json")
@@ -62,16 +62,22 @@ def load_samples(folder: Path, features: Path) -> Samples:
         if names:
             _fill(X[:, column : column + len(names)], features / family / "values", names, len(rows))
             column += len(names)
-    outcomes = {name: rows[name].to_numpy() for name in ("label", "forward", "raw")}
+    further = {name: int(name.removeprefix("label_")) for name in rows.columns if name.startswith("label_")}
     data = assemble_dataset(
-        dates=dates,
+        dates=sessions["date"].to_numpy("datetime64[D]"),
         symbols=symbols["symbol"].to_numpy(dtype=str),
         sector=symbols["sector"].to_numpy(),
         session=rows["session"].to_numpy(),
         symbol=rows["symbol"].to_numpy(),
         X=X,
         features=[item["name"] for item in declared],
-        **outcomes,
+        label=rows["label"].to_numpy(),
+        forward=rows["forward"].to_numpy(),
+        raw=rows["raw"].to_numpy(),
+        horizon=split["horizon"],
+        labels={horizon: rows[name].to_numpy() for name, horizon in further.items()},
+        market=sessions["market"].to_numpy(),
+        signs=[item["sign"] for item in declared],
     )
     return Samples(
         data=data,

@@ -5,12 +5,14 @@ References
 Friedman (2001), Greedy function approximation: a gradient boosting machine.
 Ke et al. (2017), LightGBM: a highly efficient gradient boosting decision tree.
 Lundberg et al. (2020), From local explanations to global understanding with explainable AI for trees.
+Burges (2010), From RankNet to LambdaRank to LambdaMART: an overview (`objective: lambdarank`).
+López de Prado (2018), Advances in financial machine learning, ch. 4 (`uniqueness`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +22,28 @@ from core.errors import DataError
 from core.files import read_json, write_json, write_text
 from core.params import Params, parse
 from models.dataset import Dataset
-from models.inputs import uniform_ranks
+from models.inputs import rank_fractions, session_bounds, uniform_ranks
 from models.layers.base import LAYERS, NOTHING_KNOWN, Range, Space
+from models.weights import recency, uniqueness
 
 if TYPE_CHECKING:
     import lightgbm
 
 
+GRADES = 16
+"""Relevance grades that a session's labels are cut into for `lambdarank`; a grade is worth its number."""
+
+
 class BoostingParams(Params):
     """Parameters of the trees; names as in LightGBM."""
 
+    objective: Literal["regression", "lambdarank"] = Field(default="regression")
+    horizons: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[], description="sessions held behind the labels learned from, averaged; none: the target's own"
+    )
+    half_life: float | None = Field(default=None, gt=0, description="sessions after which a row weighs half")
+    uniqueness: bool = Field(default=False, description="weigh a row less where its outcome overlaps others")
+    monotone: bool = Field(default=False, description="follow the features' expected signs where they have one")
     inputs: Literal["ranks", "raw"] = Field(default="ranks", description="rank the features within a session, or not")
     every: int = Field(default=1, ge=1, description="learn from every k-th session only")
     n_estimators: int = Field(default=200, ge=1, le=10_000)
@@ -45,9 +59,19 @@ class BoostingParams(Params):
     num_threads: int = Field(default=2, ge=1, description="fixed, because the model file records it")
 
 
+_SPREAD_EVERY = 21
+
+# What is this layer's own and no parameter of LightGBM's.
+_OWN = {"inputs", "every", "n_estimators", "early_stopping", "horizons", "half_life", "uniqueness", "monotone"}
+
+
 @LAYERS.register("boosting")
 class BoostingLayer:
-    """Least-squares boosting of the label; deterministic, stored as LightGBM text."""
+    """Boosting of the labels; deterministic, stored as LightGBM text.
+
+    Trees are grown for each horizon apart. A row's score is the mean over the horizons of the trees' predictions,
+    each over the standard deviation that it had on the rows learned from; with one horizon it is the prediction.
+    """
 
     Params: ClassVar[type[Params]] = BoostingParams
     letter: ClassVar[str | None] = "a"
@@ -65,7 +89,8 @@ class BoostingLayer:
     def __init__(self, params: BoostingParams) -> None:
         self.params = params
         self.features: tuple[str, ...] = ()
-        self._trees: lightgbm.Booster | None = None
+        self._trees: dict[int, lightgbm.Booster] = {}
+        self._scale: dict[int, float] = {}
 
     @property
     def wants_validation(self) -> bool:
@@ -73,9 +98,9 @@ class BoostingLayer:
         return self.params.early_stopping > 0
 
     @property
-    def trees(self) -> lightgbm.Booster:
-        """The fitted trees."""
-        if self._trees is None:
+    def trees(self) -> dict[int, lightgbm.Booster]:
+        """The fitted trees by horizon."""
+        if not self._trees:
             raise DataError("boosting layer: not fitted yet: call fit, or load a saved layer")
         return self._trees
 
@@ -85,7 +110,8 @@ class BoostingLayer:
         Raises
         ------
         DataError
-            No row has a known label, or early stopping was asked for without validation rows.
+            No row has a known label, the dataset lacks a horizon, or early stopping was asked for without
+            validation rows.
         """
         import lightgbm
 
@@ -95,74 +121,124 @@ class BoostingLayer:
                 "boosting layer: early_stopping needs validation rows: give the folds a validation span or set it to 0"
             )
         settings: dict[str, Any] = {
-            **params.model_dump(exclude={"inputs", "every", "n_estimators", "early_stopping"}),
-            "objective": "regression",
+            **params.model_dump(exclude=_OWN),
             "deterministic": True,
             "force_row_wise": True,
             "seed": seed,
             "verbosity": -1,
             "feature_pre_filter": False,
         }
-        learn = self._table(train.every(params.every), settings)
-        watch: list[lightgbm.Dataset] = []
-        callbacks: list[Any] = []
-        if params.early_stopping and valid is not None:
-            watch = [self._table(valid, settings, learn)]
-            callbacks = [lightgbm.early_stopping(params.early_stopping, verbose=False)]
-        trees = lightgbm.train(settings, learn, params.n_estimators, valid_sets=watch, callbacks=callbacks)
+        if params.objective == "lambdarank":
+            settings |= {"label_gain": list(range(GRADES)), "lambdarank_truncation_level": 50}
+        if params.monotone:
+            settings["monotone_constraints"] = list(train.signs)
+        self._trees, self._scale = {}, {}
+        for horizon in params.horizons or [train.horizon]:
+            learn = self._table(train, horizon, settings)
+            watch: list[lightgbm.Dataset] = []
+            callbacks: list[Any] = []
+            if params.early_stopping and valid is not None:
+                watch = [self._table(valid, horizon, settings, learn)]
+                callbacks = [lightgbm.early_stopping(params.early_stopping, verbose=False)]
+            trees = lightgbm.train(settings, learn, params.n_estimators, valid_sets=watch, callbacks=callbacks)
+            # read back from its own text: what is judged is bit for bit what is stored
+            text = trees.model_to_string(num_iteration=trees.best_iteration)
+            self._trees[horizon] = lightgbm.Booster(model_str=text)
         self.features = train.features
-        # read back from its own text: what is judged is bit for bit what is stored
-        self._trees = lightgbm.Booster(model_str=trees.model_to_string(num_iteration=trees.best_iteration))
+        self._scale = dict.fromkeys(self._trees, 1.0) if len(self._trees) == 1 else self._spreads(train)
         return self
+
+    def _spreads(self, train: Dataset) -> dict[int, float]:
+        """Standard deviation of each horizon's predictions, told from one session a month."""
+        inputs = self._inputs(train.every(_SPREAD_EVERY))
+        spreads = {horizon: float(np.std(self._raw(horizon, inputs))) for horizon in self._trees}
+        return {horizon: spread if spread > 0 else 1.0 for horizon, spread in spreads.items()}
 
     def _inputs(self, data: Dataset) -> NDArray[np.float32]:
         return uniform_ranks(data.X, data.session) if self.params.inputs == "ranks" else data.X
 
-    def _table(self, data: Dataset, settings: dict[str, Any], like: Any = None) -> lightgbm.Dataset:
+    def _table(self, data: Dataset, horizon: int, settings: dict[str, Any], like: Any = None) -> lightgbm.Dataset:
         import lightgbm
 
+        data = data.at_horizon(horizon).every(self.params.every)
         known = data.known
         if not known.any():
             raise DataError(f"boosting layer: {NOTHING_KNOWN}")
-        inputs, label = self._inputs(data), data.label
-        if not known.all():
-            inputs, label = inputs[known], label[known]
-        names = [f"f{column}" for column in range(inputs.shape[1])]
-        table = lightgbm.Dataset(inputs, label, reference=like, feature_name=names, params=settings, free_raw_data=True)
+        # rows without a label teach nothing, but take part in the ranks
+        inputs = self._inputs(data)
+        inputs = inputs if known.all() else inputs[known]
+        label, session, symbol = data.label[known], data.session[known], data.symbol[known]
+        group = None
+        if self.params.objective == "lambdarank":
+            label = np.floor(rank_fractions(label[:, None], session)[:, 0] * GRADES)
+            group = np.diff(session_bounds(session))
+        table = lightgbm.Dataset(
+            inputs,
+            label,
+            reference=like,
+            weight=self._weights(session, symbol, horizon),
+            group=group,
+            feature_name=[f"f{column}" for column in range(inputs.shape[1])],
+            params=settings,
+            free_raw_data=True,
+        )
         return table.construct()
+
+    def _weights(
+        self, session: NDArray[np.int32], symbol: NDArray[np.int32], horizon: int
+    ) -> NDArray[np.float64] | None:
+        weights = None
+        if self.params.uniqueness:
+            weights = uniqueness(session + 1, session + horizon, symbol)
+        if self.params.half_life is not None:
+            faded = recency(session, self.params.half_life)
+            weights = faded if weights is None else weights * faded
+        # LightGBM's penalties count in rows: the weights keep their mean at one
+        return None if weights is None else weights / weights.mean()
+
+    def _raw(self, horizon: int, inputs: NDArray[np.float32], **options: Any) -> NDArray[np.float64]:
+        values = self.trees[horizon].predict(inputs, num_threads=self.params.num_threads, **options)
+        return np.asarray(values, dtype=np.float64)
+
+    def _mean(self, data: Dataset, **options: Any) -> NDArray[np.float64]:
+        inputs = self._inputs(data)
+        total = sum(self._raw(horizon, inputs, **options) / self._scale[horizon] for horizon in self.trees)
+        return np.asarray(total / len(self.trees))
 
     def predict(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R,) scores."""
         data = data.since(first).with_columns(self.features)
-        if not len(data):
-            return np.empty(0)
-        return np.asarray(self.trees.predict(self._inputs(data), num_threads=self.params.num_threads), dtype=np.float64)
+        return self._mean(data) if len(data) else np.empty(0)
 
     def importance(self) -> dict[str, float]:
-        """Share of the total gain."""
-        gain = self.trees.feature_importance("gain").astype(np.float64)
-        return dict(zip(self.features, (gain / max(gain.sum(), 1e-300)).tolist(), strict=True))
+        """Share of the total gain, the mean over the horizons."""
+        gains = [trees.feature_importance("gain").astype(np.float64) for trees in self.trees.values()]
+        shares = np.mean([gain / max(gain.sum(), 1e-300) for gain in gains], axis=0)
+        return dict(zip(self.features, shares.tolist(), strict=True))
 
     def contributions(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
         """(R, F) Shapley values; with the trees' mean they sum to the score."""
         data = data.since(first).with_columns(self.features)
-        if not len(data):
-            return np.empty((0, len(self.features)))
-        values = self.trees.predict(self._inputs(data), pred_contrib=True, num_threads=self.params.num_threads)
-        return np.asarray(values, dtype=np.float64)[:, :-1]
+        return self._mean(data, pred_contrib=True)[:, :-1] if len(data) else np.empty((0, len(self.features)))
 
     def save(self, folder: Path) -> None:
-        """Write `trees.txt` (LightGBM text) and `boosting.json`."""
-        write_text(folder / "trees.txt", self.trees.model_to_string())
-        write_json(folder / "boosting.json", {"params": self.params.model_dump(), "features": self.features})
+        """Write `trees_<horizon>.txt` (LightGBM text) and `boosting.json`."""
+        for horizon, trees in self.trees.items():
+            write_text(folder / f"trees_{horizon}.txt", trees.model_to_string())
+        scale = {str(horizon): scale for horizon, scale in self._scale.items()}
+        stored = {"params": self.params.model_dump(), "features": self.features, "scale": scale}
+        write_json(folder / "boosting.json", stored)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read `trees.txt` and `boosting.json`."""
+        """Read what `save` wrote."""
         import lightgbm
 
         stored = read_json(folder / "boosting.json")
         layer = cls(parse(BoostingParams, stored["params"], "boosting.json"))
         layer.features = tuple(stored["features"])
-        layer._trees = lightgbm.Booster(model_str=(folder / "trees.txt").read_text(encoding="utf-8"))
+        layer._scale = {int(horizon): float(scale) for horizon, scale in stored["scale"].items()}
+        for horizon in layer._scale:
+            text = (folder / f"trees_{horizon}.txt").read_text(encoding="utf-8")
+            layer._trees[horizon] = lightgbm.Booster(model_str=text)
         return layer

@@ -43,4 +43,6 @@ def make_dataset(
         label=label,
         forward=forward,
         raw=forward,
+        horizon=horizon,
+        market=0.01 * np.random.default_rng(seed + 1).standard_normal(sessions),
     )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,7 +98,7 @@ def test_boosting_options(make_dataset):
     valid = data.between(200, 230)
     params = {**SMALL["boosting"], "early_stopping": 5, "n_estimators": 300}
     layer = make_layer("boosting", params).fit(data.between(0, 195), valid, 3)
-    assert 1 <= layer.trees.num_trees() < 300
+    assert 1 <= layer.trees[2].num_trees() < 300
     with pytest.raises(DataError, match="early_stopping needs validation rows"):
         make_layer("boosting", params).fit(data, None, 3)
     sparse = make_layer("boosting", {**SMALL["boosting"], "every": 3, "inputs": "raw"}).fit(data, None, 3)
@@ -106,3 +108,64 @@ def test_boosting_options(make_dataset):
 def test_unknown_layer():
     with pytest.raises(ConfigError, match="unknown layer 'forest'"):
         LAYERS["forest"]
+
+
+def planted_at(make_dataset, horizon, share):
+    """A dataset whose label at another horizon follows x1, with the given correlation."""
+    data = make_dataset(ic=0.0, sessions=300)
+    rng = np.random.default_rng(5)
+    x = np.nan_to_num(data.X[:, 1])
+    label = (share * x + np.sqrt(1 - share**2) * rng.standard_normal(len(x))).astype(np.float32)
+    return replace(data, labels={**data.labels, horizon: label})
+
+
+def test_boosting_learns_from_further_horizons(make_dataset, tmp_path):
+    data = planted_at(make_dataset, 9, 0.2)
+    alone = make_layer("boosting", SMALL["boosting"]).fit(data, None, 3)
+    both = make_layer("boosting", {**SMALL["boosting"], "horizons": [2, 9]}).fit(data, None, 3)
+    assert abs(np.corrcoef(alone.predict(data), np.nan_to_num(data.X[:, 1]))[0, 1]) < 0.3
+    assert np.corrcoef(both.predict(data), np.nan_to_num(data.X[:, 1]))[0, 1] > 0.5
+    day = data.between(5, 5)
+    base = both.predict(day) - both.contributions(day).sum(axis=1)
+    np.testing.assert_allclose(base, base[0], atol=1e-9)
+    both.save(tmp_path)
+    assert type(both).load(tmp_path).predict(data).tobytes() == both.predict(data).tobytes()
+    with pytest.raises(DataError, match="horizons 2, 9, not 21: add it to target.auxiliary"):
+        make_layer("boosting", {**SMALL["boosting"], "horizons": [21]}).fit(data, None, 3)
+
+
+def test_a_longer_horizon_is_not_learned_before_it_is_known(make_dataset):
+    data = planted_at(make_dataset, 9, 0.2)
+    params = {**SMALL["boosting"], "horizons": [9]}
+    # rows of 2 + 1 sessions before the test block teach horizon 2; those of 9 need 7 more
+    train = data.between(0, 200)
+    poisoned = replace(train, labels={**train.labels, 9: np.where(train.session > 193, 9.0, train.labels[9])})
+    one, two = (make_layer("boosting", params).fit(rows, None, 3) for rows in (train, poisoned))
+    assert one.predict(data).tobytes() == two.predict(data).tobytes()
+    earlier = replace(train, labels={**train.labels, 9: np.where(train.session > 192, 9.0, train.labels[9])})
+    assert make_layer("boosting", params).fit(earlier, None, 3).predict(data).tobytes() != one.predict(data).tobytes()
+
+
+def test_boosting_follows_the_expected_signs(make_dataset):
+    data = replace(make_dataset(ic=0.3), signs=(-1, 0, 0, 0, 0, 0))
+    free = make_layer("boosting", SMALL["boosting"]).fit(data, None, 3)
+    held = make_layer("boosting", {**SMALL["boosting"], "monotone": True}).fit(data, None, 3)
+    assert free.importance()["x0"] > 0.5
+    assert held.importance()["x0"] < 0.2
+
+
+def test_boosting_ranks_pairs(make_dataset):
+    data = make_dataset(ic=0.2)
+    layer = make_layer("boosting", {**SMALL["boosting"], "objective": "lambdarank"}).fit(data, None, 3)
+    known = data.known
+    assert np.corrcoef(layer.predict(data)[known], data.label[known])[0, 1] > 0.08
+
+
+def test_boosting_weights(make_dataset):
+    data = make_dataset(ic=0.2)
+    turned = replace(data, labels={2: np.where(data.session < 120, -data.label, data.label)})
+    known = data.known
+    late = make_layer("boosting", {**SMALL["boosting"], "half_life": 20.0, "uniqueness": True}).fit(turned, None, 3)
+    even = make_layer("boosting", SMALL["boosting"]).fit(turned, None, 3)
+    assert np.corrcoef(late.predict(data)[known], data.label[known])[0, 1] > 0.1
+    assert abs(np.corrcoef(even.predict(data)[known], data.label[known])[0, 1]) < 0.1
