@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import optuna
 
 _STARTUP_TRIALS = 5
+# Fewer trials than these say too little of what is usual on an inner fold.
+_UNPRUNED_TRIALS = 4
 _SEED_STRIDE = 1_000_003
 
 
@@ -43,6 +45,7 @@ class TuningRule(Params):
 
     trials: int = Field(default=8, ge=1, le=10_000, description="trials that finish; the first is params.yaml's own")
     cost_bps: float = Field(default=10.0, ge=0, description="one-way cost in the trials' recorded returns")
+    pruning: bool = Field(default=True, description="give a trial up after an inner fold that is below the median")
     storage: str | None = Field(default=None, description="Optuna storage URL shared by workers; null: a local journal")
 
 
@@ -57,9 +60,10 @@ class TuningResult:
     best_value
         Its mean daily rank IC over the inner folds.
     trials
-        One row a finished trial: `trial`, `value`, `fold_<i>` (rank IC), then the parameters searched.
+        One row a finished trial: `trial`, `value`, `pruned`, `fold_<i>` (rank IC), then the parameters searched.
+        A pruned trial has no value and no rank IC on the folds that it did not come to.
     returns
-        `date` and one column `trial_<n>` each: the net daily decile spread of every trial.
+        `date` and one column `trial_<n>` each: the net daily decile spread of every trial, as far as it ran.
     """
 
     best_params: dict[str, Any]
@@ -118,7 +122,7 @@ def tune(
         finished = _finished(study)
     if progress:
         progress(len(finished), rule.trials, f"{name}: done")
-    return _export(finished, params, space, dataset)
+    return _export(finished, params, space, dataset, len(folds))
 
 
 def study_identity(
@@ -193,12 +197,14 @@ def _run_trial(
     drawn = done if rule.storage is None else len(study.get_trials(deepcopy=False))
     sampler_seed = (seed * _SEED_STRIDE + drawn) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=_STARTUP_TRIALS)
+    median = optuna.pruners.MedianPruner(n_startup_trials=_UNPRUNED_TRIALS)
+    study.pruner = median if rule.pruning else optuna.pruners.NopPruner()
     if not done:
         study.enqueue_trial({key: getattr(params, key) for key in space}, skip_if_exists=rule.storage is not None)
     trial = study.ask()
     values = {**params.model_dump(), **suggest(trial, space)}
-    scores, spreads = [], []
-    for fold in folds:
+    scores, spreads, pruned = [], [], False
+    for step, fold in enumerate(folds):
         rows, predictions = fit_predict(name, values, dataset, fold, seed)
         block = dataset.take(rows)
         daily = rank_ic(predictions, block.forward, block.session)
@@ -209,36 +215,49 @@ def _run_trial(
                 predictions, block.raw, block.session, horizon=horizon, cost_bps=rule.cost_bps, symbol=block.symbol
             )
         )
+        trial.report(float(np.mean(scores)), step)
+        if step + 1 < len(folds) and trial.should_prune():
+            pruned = True
+            break
     spread = pd.concat(spreads)
     evidence = {"folds": scores, "sessions": spread.index.tolist(), "returns": spread.tolist()}
     # one write holds the evidence, and the value comes after it: a finished trial is always complete
     trial.set_user_attr("evidence", evidence)
-    study.tell(trial, float(np.mean(scores)))
+    if pruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(trial, float(np.mean(scores)))
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials with a value, in the order in which they came to it."""
+    """Trials that ended, pruned ones too, in the order in which they did: every one of them was a try."""
     import optuna
 
-    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    trials = study.get_trials(deepcopy=False, states=ended)
     return sorted(trials, key=lambda trial: (trial.datetime_complete, trial.number))
 
 
 def _export(
-    finished: Sequence[optuna.trial.FrozenTrial], params: BaseModel, space: Space, dataset: Dataset
+    finished: Sequence[optuna.trial.FrozenTrial], params: BaseModel, space: Space, dataset: Dataset, folds: int
 ) -> TuningResult:
+    import optuna
+
     rows, columns = [], {}
     for number, trial in enumerate(finished):
         evidence = trial.user_attrs["evidence"]
-        scores = {f"fold_{fold}": score for fold, score in enumerate(evidence["folds"])}
+        pruned = trial.state != optuna.trial.TrialState.COMPLETE
+        scores = {f"fold_{fold}": np.nan for fold in range(folds)}
+        scores |= {f"fold_{fold}": score for fold, score in enumerate(evidence["folds"])}
         searched = {key: trial.params[key] for key in sorted(space)}
-        rows.append({"trial": number, "value": trial.value, **scores, **searched})
+        value = np.nan if pruned else trial.value
+        rows.append({"trial": number, "value": value, "pruned": pruned, **scores, **searched})
         sessions, values = evidence["sessions"], evidence["returns"]
         columns[f"trial_{number:03d}"] = pd.Series(values, pd.Index(sessions, dtype=int), dtype=float)
     trials = pd.DataFrame(rows)
     returns = pd.DataFrame(columns).sort_index()
     returns.insert(0, "date", dataset.dates[returns.index.to_numpy(dtype=int)])
-    best = int(trials["value"].to_numpy().argmax())
+    best = int(np.nanargmax(trials["value"].to_numpy()))
     return TuningResult(
         best_params={**params.model_dump(), **{key: finished[best].params[key] for key in sorted(space)}},
         best_value=float(trials["value"].iloc[best]),

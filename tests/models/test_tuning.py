@@ -40,11 +40,34 @@ def test_every_trial_is_kept(make_dataset, tmp_path):
     assert result.trials["alpha"].iloc[0] == 0.05
     assert result.trials["alpha"].nunique() == TRIALS
     assert list(result.returns) == ["date", *(f"trial_{n:03d}" for n in range(TRIALS))]
-    assert np.isfinite(result.returns.iloc[:, 1:].to_numpy()).all()
+    ended, pruned = (result.trials[result.trials["pruned"] == way] for way in (False, True))
+    assert len(pruned)
+    assert pruned[["value", "fold_1"]].isna().all(axis=None)
+    assert np.isfinite(ended[["value", "fold_0", "fold_1"]].to_numpy()).all()
+    # a pruned trial was a try: the returns that it came to are kept
+    returns = result.returns.iloc[:, 1:].to_numpy()
+    half = len(returns) // 2
+    assert np.isfinite(returns[:, ended["trial"]]).all()
+    assert np.isfinite(returns[: half - 5, pruned["trial"]]).all()
+    assert np.isnan(returns[half + 5 :, pruned["trial"]]).all()
     best = result.trials.loc[result.trials["value"].idxmax()]
     assert (result.best_value, result.best_params) == (best["value"], {"alpha": best["alpha"]})
-    np.testing.assert_allclose(result.trials["value"], result.trials[["fold_0", "fold_1"]].mean(axis=1))
+    np.testing.assert_allclose(ended["value"], ended[["fold_0", "fold_1"]].mean(axis=1))
     assert calls[-1][:2] == (TRIALS, TRIALS)
+
+
+def test_a_trial_below_the_median_is_given_up(make_dataset, tmp_path):
+    result = run(make_dataset, tmp_path)
+    first = result.trials["fold_0"].to_numpy()
+    ended = ~result.trials["pruned"].to_numpy()
+    for trial in range(TRIALS):
+        usual = first[:trial][ended[:trial]]
+        assert ended[trial] == (ended[:trial].sum() < 4 or first[trial] >= np.median(usual)), trial
+    data = make_dataset()
+    rule = TuningRule(trials=TRIALS, pruning=False)
+    given = {"seed": 5, "folder": tmp_path, "data_digest": "d", "code_digest": "c", "horizon": 2}
+    whole = tune("linear", LinearParams(alpha=0.05), data, tuning_folds(data.dates, RULE, 2), rule, **given)
+    assert not whole.trials["pruned"].any()
 
 
 def test_nothing_after_the_first_test_session_matters(make_dataset, tmp_path):
