@@ -10,13 +10,14 @@ WORKERS ?= 2
 help:
 	@echo "make run                the whole job on the data named in params.yaml (simulated at first)"
 	@echo "make run DATA=FOLDER    the same on a folder of tables; DATA=simulated goes back"
+	@echo "make run PRESET=fast    fewer trials, fewer sessions, one seed; PRESET=full goes back"
 	@echo "make test               the test suite, in two processes (WORKERS=1: in one)"
 	@echo "make lint               ruff, mypy, import-linter"
 	@echo "make ui                 the MLflow UI on http://127.0.0.1:5000"
 	@echo "make lock               rewrite requirements.lock from pyproject.toml"
 
 run: $(READY)
-	@$(BIN)/signals run $(if $(DATA),--data $(DATA))
+	@$(BIN)/signals run $(if $(DATA),--data $(DATA)) $(if $(PRESET),--preset $(PRESET))
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)

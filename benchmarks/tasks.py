@@ -242,7 +242,7 @@ def day(work: dict[str, Any]) -> dict[str, Any]:
     values = last_rows(fresh, features)
     return {
         "symbols": len(panel.symbols),
-        "features": values.shape[1],
+        "features": values.shape[-1],
         "compute_s": round(time.perf_counter() - started, 3),
     }
 

@@ -130,10 +130,10 @@ class Panel:
         """Everything up to and including session `last`."""
         return self.window(0, last + 1)
 
-    def tail(self, last: int, lookback: int) -> Panel:
-        """The `lookback` sessions that end with session `last`, which alone is wanted."""
-        alone = self.window(max(0, last + 1 - lookback), last + 1)
-        return replace(alone, wanted=len(alone.dates) - 1)
+    def tail(self, last: int, lookback: int, sessions: int = 1) -> Panel:
+        """What the `sessions` up to `last` depend on, each on the `lookback` that end with it; only they are wanted."""
+        alone = self.window(max(0, last + 2 - lookback - sessions), last + 1)
+        return replace(alone, wanted=max(0, len(alone.dates) - sessions))
 
     def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions `(session, symbol)` of the universe, ordered by session, then symbol."""

@@ -2,10 +2,10 @@
 
 ::
 
-    manifest.json     format, features, layers, sha256 of every file, and the digest of all that
+    manifest.json     format, features, layers, what they look back on, sha256 of every file, the digest of all that
     features.json     declaration of every feature (family, lookback, inputs, units)
     params.json       the parameters that the stack was made with
-    stack.json        weights, slope and calibrator of the meta-learner
+    stack.json        chosen rung, market states, slope and calibrator of the meta-learner
     profile.json      what the rows looked like: quantiles and coverage of each feature, silences of the feeds
     layers/<name>/    the fitted layer
 """
@@ -27,10 +27,10 @@ from core.files import atomic_directory, canonical_json, digest_bytes, digest_tr
 from models.dataset import Dataset
 from models.inputs import session_bounds
 from models.layers.base import LAYERS, Layer
-from models.meta import Meta, combine, fill_scale, layer_column
+from models.meta import Meta, fill_scale, layer_column
 from models.profile import profile
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 TOP_REASONS = 3
 
@@ -90,6 +90,8 @@ def write_bundle(
             "format": FORMAT,
             "features": names,
             "layers": list(meta.layers),
+            "lookback": _lookback(layers),
+            "market_lookback": _market_lookback(layers, meta),
             "files": digest_tree(temporary),
         }
         digest = _digest(manifest)
@@ -124,7 +126,12 @@ class Bundle:
     @property
     def lookback(self) -> int:
         """Sessions of rows, the predicted one included, that a prediction reads."""
-        return max(layer.lookback for layer in self.layers.values())
+        return _lookback(self.layers)
+
+    @property
+    def market_lookback(self) -> int:
+        """Sessions of the market's return, the predicted one included, that a prediction reads; 0 for none."""
+        return _market_lookback(self.layers, self.meta)
 
     @classmethod
     def load(cls, folder: Path, verify: bool = True) -> Bundle:
@@ -155,34 +162,40 @@ class Bundle:
             reason = str(error).splitlines()[0]
             raise BundleError(f"{folder} cannot be read ({reason}): make the bundle again with `dvc repro`") from error
 
-    def predict(self, rows: Dataset, scale: NDArray[np.floating], reasons: bool = True) -> pd.DataFrame:
+    def predict(
+        self, data: Dataset, scale: NDArray[np.floating], first: int = 0, reasons: bool = True
+    ) -> pd.DataFrame:
         """Signals of whole sessions.
 
         Parameters
         ----------
-        rows
-            The universe of one or more sessions; outcomes are not looked at.
+        data
+            The universe of one or more sessions, after the sessions that the layers look back on, with the market
+            returns that regimes are told by; outcomes are not looked at.
         scale : (R,)
-            Volatility of each row's outcome; where unknown, the session's median, else the stack's own.
+            Volatility of each predicted row's outcome; where unknown, the session's median, else the stack's own.
+        first
+            The first session to predict.
         reasons
             Whether to explain each row; takes about as long as a hundred predictions.
 
         Returns
         -------
         DataFrame
-            In the order of the rows: `date, symbol, rank` (1 the best), `signal`, `signal_<x>` for each
-            layer, `expected_return, interval_low, interval_high` (fractions), `p_wrong`, and with
-            `reasons` `top_reasons`: the features that add most to the signal, with their share of it.
+            A line each of the R rows from `first` on: `date, symbol, rank` (1 the best), `signal`, `signal_<x>` for
+            each layer, `expected_return, interval_low, interval_high` (fractions), `p_wrong`, and with `reasons`
+            `top_reasons`: the features that add most to the signal, with their share of it.
 
         Raises
         ------
         DataError
             A feature of the bundle is missing.
         """
-        rows = rows.with_columns(self.features)
-        weights = dict(zip(self.meta.layers, self.meta.weights.tolist(), strict=True))
-        predictions = {name: layer.predict(rows) for name, layer in self.layers.items()}
-        signal, scores = combine(predictions, rows.session, weights)
+        data = data.with_columns(self.features)
+        rows = data.since(first)
+        parts = {name: self._context(data, layer, first) for name, layer in self.layers.items()}
+        predictions = {name: layer.predict(parts[name], first) for name, layer in self.layers.items()}
+        signal, scores = self.meta.signal(predictions, rows)
         width = fill_scale(scale, rows.session)
         width[np.isnan(width)] = self.meta.scale
         frame = rows.keys().assign(rank=_rank(signal, rows.session), signal=signal)
@@ -199,20 +212,37 @@ class Bundle:
             p_wrong=calibrator.p_wrong(expected, width) if calibrator else unknown,
         )
         if reasons:
-            frame["top_reasons"] = self._reasons(rows, predictions, weights)
+            added = {name: layer.contributions(parts[name], first) for name, layer in self.layers.items()}
+            frame["top_reasons"] = self._reasons(rows, predictions, added)
         return frame
 
-    def _reasons(self, rows: Dataset, predictions: Mapping[str, Column], weights: Mapping[str, float]) -> list[str]:
-        """Each row's largest contributions; over all features they add up to the row's signal."""
+    @staticmethod
+    def _context(data: Dataset, layer: Layer, first: int) -> Dataset:
+        """The rows that a layer reads: no more than it looks back on."""
+        return data.since(first - layer.lookback + 1)
+
+    def _reasons(
+        self, rows: Dataset, predictions: Mapping[str, Column], added: Mapping[str, NDArray[np.float64]]
+    ) -> list[str]:
+        """Each row's largest contributions; over all features they add up to the row's signal (trees: nearly)."""
+        weights = dict(zip(self.meta.layers, self.meta.row_weights(rows).T, strict=True))
         parts = np.zeros((len(rows), len(self.features)))
-        for name, layer in self.layers.items():
-            parts += weights[name] * _standardised(layer.contributions(rows), predictions[name], rows)
+        for name in self.layers:
+            parts += weights[name][:, None] * _standardised(added[name], predictions[name], rows)
         parts = _standardised(parts, parts.sum(axis=1), rows)
         order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :TOP_REASONS]
         return [
             "; ".join(f"{self.features[column]} {parts[row, column]:+.2f}" for column in chosen)
             for row, chosen in enumerate(order)
         ]
+
+
+def _lookback(layers: Mapping[str, Layer]) -> int:
+    return max(layer.lookback for layer in layers.values())
+
+
+def _market_lookback(layers: Mapping[str, Layer], meta: Meta) -> int:
+    return max(meta.market_lookback, *(layer.market_lookback for layer in layers.values()))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

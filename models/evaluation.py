@@ -7,11 +7,12 @@ every out-of-sample day.
 References
 ----------
 Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio. Journal of Portfolio Management 40(5).
+Hansen, P. R. (2005). A test for superior predictive ability. Journal of Business and Economic Statistics 23(4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,17 @@ from core.errors import DataError
 from core.params import Params
 from models import overfitting
 from models.calibration import brier, ece, log_loss, reliability
-from models.scoring import MIN_NAMES, SESSIONS_PER_YEAR, decile_means, rank_ic, rank_ic_by, score
-from models.stability import UNKNOWN_REGIME, RegimeRule, market_regimes, stability
+from models.comparison import daily_record, stack_minus_layers
+from models.scoring import MIN_NAMES, SESSIONS_PER_YEAR, decile_means, decile_spread, rank_ic, rank_ic_by, score
+from models.stability import UNKNOWN_REGIME, RegimeRule, market_regimes, size_terciles, stability
 
 _PREFIX = "signal_"
 _CALIBRATION_BINS = 20
-# A triangular autocorrelation needs Bartlett lags well beyond the overlap to be summed in full.
-_OVERLAPS_OF_LAGS = 4
+_TOP_FEATURES = 15
+_LADDER = ["fold", "rung", "difference", "t", "sessions"]
+_COMPARISON = ["rung", "rank_ic", "rank_ic_t", "days", "difference", "difference_t", "chosen"]
+_PATHS = ["rung", "path", "rank_ic", "rank_ic_t", "sharpe"]
+_WEIGHTS = ["fold", "layer", "weight", "sessions"]
 
 
 class EvaluationRule(Params):
@@ -41,11 +46,13 @@ class EvaluationRule(Params):
     cost_bps
         One-way cost of the decile spreads, basis points.
     min_names, min_names_group
-        Fewest names on a day for its rank IC to count: overall, and inside a sector.
+        Fewest names on a day for its rank IC to count: overall, and inside a sector or a third by size.
     coverage_sessions
         Window of the worst realised coverage.
     pbo_blocks
         Block counts over which the probability of overfitting is averaged.
+    bootstrap_seed
+        Of the draws of the holdout's test of superior predictive ability.
     regimes
         How the market's regimes are told apart.
     """
@@ -55,6 +62,7 @@ class EvaluationRule(Params):
     min_names_group: int = Field(default=5, ge=3)
     coverage_sessions: int = Field(default=250, ge=20)
     pbo_blocks: list[int] = Field(default=[8, 12, 16], min_length=1)
+    bootstrap_seed: int = Field(default=7, ge=0)
     regimes: RegimeRule = RegimeRule()
 
 
@@ -65,11 +73,13 @@ class Evaluation:
     Attributes
     ----------
     metrics
-        Nested by `test`, `holdout` (per `stack` and layer), `overfitting`, `backtest`, `calibration`
-        and `stability`; NaN where a figure cannot be told. Shares lie in [0, 1].
+        Nested by `test`, `holdout` (per `stack` and layer), `paired` (stack minus layer), `overfitting`,
+        `backtest`, `calibration` and `stability`; NaN where a figure cannot be told. Shares lie in [0, 1].
     tables
-        `scores`, `daily_ic`, `by_year`, `by_sector`, `by_regime`, `equity`, `calibration`,
-        `coverage`, `deciles`, `trials`.
+        `scores`, `daily_ic`, `daily` (what a later version is compared with), `paired`, `by_year`,
+        `by_sector`, `by_size`, `by_regime`, `equity`, `calibration`, `coverage`, `deciles`, `trials`; as
+        handed over, empty where they were not: `ladder`, `comparison`, `paths`, `weights`, `attribution`,
+        `seeds`.
     """
 
     metrics: dict[str, Any]
@@ -87,6 +97,13 @@ def evaluate(
     horizon: int,
     level: float,
     rule: EvaluationRule | None = None,
+    paths: pd.DataFrame | None = None,
+    rung: str | None = None,
+    ladder: pd.DataFrame | None = None,
+    comparison: pd.DataFrame | None = None,
+    weights: pd.DataFrame | None = None,
+    importance: Mapping[str, Mapping[str, float]] | None = None,
+    seeds: Mapping[str, Sequence[float]] | None = None,
 ) -> Evaluation:
     """Judge the out-of-fold predictions of a stack and of its layers.
 
@@ -96,7 +113,8 @@ def evaluate(
         Out-of-sample rows: `date, symbol, holdout, signal, expected_return, interval_low,
         interval_high, p_wrong` and one `signal_<layer>` a layer.
     outcomes
-        `date, symbol, forward` (residual), `raw` (plain forward return), `sector`; one row a key.
+        `date, symbol, forward` (residual), `raw` (plain forward return), `sector`; one row a key; where
+        it is known also `size`, any measure known at the date, of which only the order within a day counts.
     trials
         Per layer the daily returns of every trial ever run: `date` and one column a trial.
     equity, backtest
@@ -105,6 +123,17 @@ def evaluate(
         Equal-weight market return by date, from the start of the data.
     horizon, level
         Holding period in sessions; coverage that the intervals claim.
+    paths
+        Combinatorial out-of-sample paths: `rung, path, rank_ic, rank_ic_t, sharpe`.
+    rung
+        The rung of the stack that serves; where it is None, the one that `comparison` marks `chosen`.
+    ladder, comparison, weights
+        Evidence of the stack's rungs (`fold, rung, difference, t, sessions`; `rung, rank_ic, rank_ic_t,
+        days, difference, difference_t, chosen`) and the layers' weights (`fold, layer, weight, sessions`).
+    importance
+        Per layer the share of the fit that each feature bears.
+    seeds
+        Per layer the test rank IC of each random seed.
 
     Raises
     ------
@@ -125,16 +154,30 @@ def evaluate(
         for part, mask in parts.items()
     }
     daily = _daily_ic(rows, columns, session, dates, rule)
-    regimes = market_regimes(market, rule.regimes).reindex(daily["date"]).fillna(UNKNOWN_REGIME)
+    regimes = market_regimes(market, rule.regimes)
+    told = regimes.reindex(daily["date"]).fillna(UNKNOWN_REGIME)
     sector = rows["sector"].astype(object).where(rows["sector"].notna(), "unknown").astype(str)
     inside = rank_ic_by(rows["signal"], rows["forward"], session, sector, rule.min_names_group)
+    sizes = None
+    if "size" in rows:
+        thirds = size_terciles(rows["size"], session)
+        sizes = rank_ic_by(rows["signal"], rows["forward"], session, thirds, rule.min_names_group)
     daily_stack = daily["stack"].set_axis(daily["date"])
-    metrics["stability"], tables = stability(daily_stack, regimes.to_numpy(), inside, horizon)
+    metrics["stability"], tables = stability(daily_stack, told.to_numpy(), inside, horizon, sizes)
     metrics["calibration"], coverage = _calibration(rows, session, dates, level, rule)
-    metrics["overfitting"], tables["trials"] = _overfitting(trials, equity, horizon, rule)
-    in_holdout = equity["date"].to_numpy("datetime64[D]") >= dates[first_holdout] if holdout.any() else slice(0, 0)
-    held = overfitting.sharpe(equity["net"][in_holdout]) * np.sqrt(SESSIONS_PER_YEAR)
+    figures, tables["trials"] = overfitting.judge_luck(trials, equity["net"], horizon, rule.pbo_blocks)
+    tables |= _handed_over(paths, ladder, comparison, weights, importance, seeds)
+    metrics["overfitting"] = {
+        **figures,
+        **_superior(rows, columns, session, holdout, horizon, rule),
+        "paths_worst_ic": _worst_path(tables["paths"], rung or _chosen(tables["comparison"])),
+    }
+    record = daily_record(daily, equity, dates, first_holdout, horizon, regimes)
+    held = overfitting.sharpe(record.loc[record["part"] == "holdout", "net"]) * np.sqrt(SESSIONS_PER_YEAR)
     metrics["backtest"] = {**backtest, "holdout_net_sharpe": held}
+    tables["paired"] = stack_minus_layers(record, [name for name in columns if name != "stack"], horizon)
+    against = tables["paired"][tables["paired"]["part"] == "test"].drop(columns="part")
+    metrics["paired"] = {line.pop("layer"): line for line in against.to_dict("records")}
     forward, signal = rows["forward"].to_numpy(), rows["signal"].to_numpy()
     means = decile_means(signal, forward, session, min_names=rule.min_names)
     wrong = _wrong(rows)
@@ -143,6 +186,7 @@ def evaluate(
             [{"layer": name, "part": part, **metrics[part][name]} for name in columns for part in parts]
         ),
         "daily_ic": daily,
+        "daily": record,
         "equity": equity.reset_index(drop=True),
         "calibration": reliability(rows["p_wrong"], wrong, equal_count=True),
         "coverage": coverage,
@@ -169,7 +213,8 @@ def _join(signals: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
             raise DataError(
                 f"evaluation: {name} hold {repeated['symbol']} on {repeated['date']:%Y-%m-%d} twice: keep one row"
             )
-    rows = signals.merge(outcomes[needed["outcomes"][1]], on=["date", "symbol"], how="left")
+    known = [*needed["outcomes"][1], *(["size"] if "size" in outcomes.columns else [])]
+    rows = signals.merge(outcomes[known], on=["date", "symbol"], how="left")
     if not rows["forward"].notna().any():
         raise DataError("evaluation: no signal row has a known outcome: use data that reach past the first test block")
     return rows.sort_values(["date", "symbol"], ignore_index=True)
@@ -235,35 +280,76 @@ def _calibration(
     return figures, pd.DataFrame({"date": when, "coverage": daily.to_numpy(), "rolling": rolling.to_numpy()})
 
 
-def _overfitting(
-    trials: Mapping[str, pd.DataFrame], equity: pd.DataFrame, horizon: int, rule: EvaluationRule
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The stack's net daily returns against the best of as many skill-less trials as were run."""
-    lags = _OVERLAPS_OF_LAGS * horizon
-    lines, columns = [], []
-    for layer in sorted(trials):
-        returns = trials[layer].set_index("date").sort_index()
-        for name in returns.columns:
-            lines.append({"layer": layer, "trial": str(name), "sharpe_daily": overfitting.sharpe(returns[name], lags)})
-            columns.append(returns[name].rename(f"{layer}/{name}"))
-    table = pd.DataFrame(lines, columns=["layer", "trial", "sharpe_daily"])
-    joined = pd.concat(columns, axis=1) if columns else pd.DataFrame()
-    # A trial that failed has no returns: it counts as a trial, but cannot be compared.
-    common = joined.dropna(axis=1, how="all").dropna().to_numpy(dtype=np.float64)
-    blocks = [count for count in rule.pbo_blocks if common.shape[1] >= 2 and len(common) >= 2 * count]
-    known = table["sharpe_daily"].dropna()
-    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
-    ratio, skewness, kurt, periods = overfitting.moments(equity["net"])
-    figures = {
-        "trials": len(table),
-        "effective_trials": overfitting.effective_trials(common) if len(common) > 2 else float(common.shape[1]),
-        "trial_sharpe_variance": variance,
-        "expected_max_sharpe": float(np.sqrt(variance) * overfitting.expected_max_sharpe(len(table))),
-        "sharpe_daily": ratio,
-        "psr": overfitting.psr(ratio, periods, skewness, kurt),
-        "dsr": overfitting.dsr(ratio, periods, len(table), variance, skewness, kurt),
-        "pbo": float(np.mean([overfitting.pbo_cscv(common, count) for count in blocks])) if blocks else float("nan"),
-        "min_trl_days": overfitting.min_trl(ratio, 0.0, skewness, kurt),
-        "days": periods,
+def _superior(
+    rows: pd.DataFrame,
+    columns: Mapping[str, str],
+    session: NDArray[np.int64],
+    holdout: NDArray[np.bool_],
+    horizon: int,
+    rule: EvaluationRule,
+) -> dict[str, float]:
+    """Whether the best of the stack and its layers beats cash in the holdout, net (Hansen 2005)."""
+    part, days = rows[holdout], session[holdout]
+    symbol = pd.factorize(part["symbol"], sort=True)[0]
+    books = {
+        name: decile_spread(
+            part[column],
+            part["raw"],
+            days,
+            horizon=horizon,
+            cost_bps=rule.cost_bps,
+            symbol=symbol,
+            min_names=rule.min_names,
+        )
+        for name, column in columns.items()
     }
-    return figures, table
+    returns = pd.DataFrame(books).to_numpy(dtype=np.float64)
+    low, consistent, high = overfitting.spa(returns, overfitting.OVERLAPS * horizon, rule.bootstrap_seed)
+    return {"spa_p": consistent, "spa_p_lower": low, "spa_p_upper": high}
+
+
+def _handed_over(
+    paths: pd.DataFrame | None,
+    ladder: pd.DataFrame | None,
+    comparison: pd.DataFrame | None,
+    weights: pd.DataFrame | None,
+    importance: Mapping[str, Mapping[str, float]] | None,
+    seeds: Mapping[str, Sequence[float]] | None,
+) -> dict[str, pd.DataFrame]:
+    """Tables made elsewhere, empty where there are none."""
+    frames = {
+        "paths": (paths, _PATHS),
+        "ladder": (ladder, _LADDER),
+        "comparison": (comparison, _COMPARISON),
+        "weights": (weights, _WEIGHTS),
+    }
+    tables = {
+        name: pd.DataFrame(columns=columns) if frame is None else frame.reset_index(drop=True)
+        for name, (frame, columns) in frames.items()
+    }
+    shares = [
+        (layer, feature, share)
+        for layer, features in sorted((importance or {}).items())
+        for feature, share in sorted(features.items(), key=lambda item: (-item[1], item[0]))[:_TOP_FEATURES]
+    ]
+    scores = [
+        (name, seed, value) for name, values in sorted((seeds or {}).items()) for seed, value in enumerate(values)
+    ]
+    tables["attribution"] = pd.DataFrame(shares, columns=["layer", "feature", "share"])
+    tables["seeds"] = pd.DataFrame(scores, columns=["layer", "seed", "rank_ic"])
+    return tables
+
+
+def _chosen(comparison: pd.DataFrame) -> str | None:
+    if not {"chosen", "rung"} <= set(comparison.columns):
+        return None
+    rungs = comparison.loc[comparison["chosen"].fillna(False).astype(bool), "rung"]
+    return str(rungs.iloc[0]) if len(rungs) else None
+
+
+def _worst_path(paths: pd.DataFrame, rung: str | None) -> float:
+    """Lowest rank IC of the served rung's paths; NaN where it has none."""
+    if not {"rung", "rank_ic"} <= set(paths.columns):
+        return float("nan")
+    values = paths.loc[paths["rung"] == rung, "rank_ic"]
+    return float(values.min()) if len(values) else float("nan")

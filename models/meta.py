@@ -1,13 +1,11 @@
 """The meta-learner itself: from the layers' predictions of a day to one signal.
 
-Layers' predictions become z-scores within a session, are weighted, and become a z-score again. The weights
-are w = argmin_{w >= 0} |y - Sw|^2 / n + lambda |w - c w0|^2, with w0 the equal weights and c the
-least-squares slope of y on them. Without the bound this is (S'S + l I)^-1 (S'y + l c w0), l = lambda n.
+Layers' predictions become z-scores within a session, the chosen rung of the ladder (`models.rungs`)
+combines them in the light of the market's state, and the result becomes a z-score again.
 
 References
 ----------
 Wolpert (1992), Stacked generalization.
-Breiman (1996), Stacked regressions (non-negative weights).
 """
 
 from __future__ import annotations
@@ -19,11 +17,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from models.conformal import Calibrator
+from models.dataset import Dataset
 from models.inputs import session_bounds, zscores
 from models.layers.base import LAYERS
+from models.rungs.base import RUNGS, Rung
+from models.states import StateModel
 
 Column = NDArray[np.float64]
 
@@ -35,9 +35,13 @@ class Meta:
     Attributes
     ----------
     layers
-        Names of the layers, sorted.
+        Names of the K layers, sorted.
+    rung, fitted
+        The chosen rung: its name, and itself as fitted on all that was known.
+    states
+        How the market's state is told; None where the rung does not read it.
     weights : (K,) float64
-        Weight of each layer's z-score; they sum to 1.
+        Mean weight of each layer over the history, to be read by people: `fitted` decides.
     slope
         Expected residual return of one unit of signal, a fraction; NaN if too little was known.
     calibrator
@@ -47,14 +51,48 @@ class Meta:
     """
 
     layers: tuple[str, ...]
+    rung: str
+    fitted: Rung
+    states: StateModel | None
     weights: Column
     slope: float
     calibrator: Calibrator | None
     scale: float = np.nan
 
+    @property
+    def market_lookback(self) -> int:
+        """Sessions of `Dataset.market`, the predicted one included, that a signal reads; 0 for none."""
+        return self.states.lookback if self.states else 0
+
+    def signal(self, predictions: Mapping[str, Column], rows: Dataset) -> tuple[Column, dict[str, Column]]:
+        """Signal and layer signals of whole sessions, all z-scores within their session.
+
+        Parameters
+        ----------
+        predictions
+            Each layer's (R,) predictions.
+        rows
+            The same rows, with the features and the market returns that tell their state.
+
+        Returns
+        -------
+        signal : (R,) float64
+            NaN where a layer's prediction is.
+        layers : dict of (R,) float64
+        """
+        scores = {name: zscores(predictions[name], rows.session) for name in self.layers}
+        matrix = np.column_stack(list(scores.values()))
+        return rung_signal(self.fitted, matrix, row_states(self.states, rows), rows.session), scores
+
+    def row_weights(self, rows: Dataset) -> NDArray[np.float64]:
+        """(R, K) weight of each layer in each row's session, in the order of `layers`."""
+        return self.fitted.weights(row_states(self.states, rows))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
+            "rung": {"name": self.rung, **self.fitted.to_dict()},
+            "states": None if self.states is None else self.states.to_dict(),
             "weights": dict(zip(self.layers, self.weights.tolist(), strict=True)),
             "slope": self.slope,
             "calibrator": None if self.calibrator is None else self.calibrator.to_dict(),
@@ -65,14 +103,31 @@ class Meta:
     def from_dict(cls, values: Mapping[str, Any]) -> Meta:
         """The meta-learner that `to_dict` described."""
         layers = tuple(sorted(values["weights"]))
-        stored = values["calibrator"]
+        rung, states, calibrator = values["rung"], values["states"], values["calibrator"]
         return cls(
             layers=layers,
+            rung=rung["name"],
+            fitted=RUNGS[rung["name"]].from_dict(rung),
+            states=None if states is None else StateModel.from_dict(states),
             weights=np.array([values["weights"][name] for name in layers], dtype=np.float64),
             slope=np.nan if values["slope"] is None else float(values["slope"]),
-            calibrator=None if stored is None else Calibrator.from_dict(stored),
+            calibrator=None if calibrator is None else Calibrator.from_dict(calibrator),
             scale=np.nan if values["scale"] is None else float(values["scale"]),
         )
+
+
+def row_states(model: StateModel | None, rows: Dataset) -> NDArray[np.float64]:
+    """(R, J) states of each row's session; J is 0 where there is no model."""
+    return np.empty((len(rows), 0)) if model is None else model.rows(rows)
+
+
+def rung_signal(
+    rung: Rung, scores: NDArray[np.float64], states: NDArray[np.float64], session: NDArray[np.int32]
+) -> Column:
+    """(R,) signal of a rung, a z-score within its session; NaN where one of the (R, K) scores is."""
+    raw = rung.combine(scores, states)
+    raw[np.isnan(scores).any(axis=1)] = np.nan
+    return zscores(raw, session)
 
 
 def layer_column(name: str) -> str:
@@ -96,35 +151,6 @@ def combine(
     for name, score in scores.items():
         total += weights[name] * score
     return zscores(total, session), scores
-
-
-def fit_weights(scores: NDArray[np.float64], label: NDArray[np.floating], ridge: float) -> Column:
-    """Non-negative ridge weights towards equal ones, scaled to sum to 1 (see the module's text).
-
-    Parameters
-    ----------
-    scores : (n, K)
-        Layers' z-scores of known rows.
-    label : (n,)
-        Their labels.
-    ridge
-        Penalty per row.
-
-    Returns
-    -------
-    (K,) float64
-        Equal weights where no layer has proved anything.
-    """
-    rows, width = scores.shape
-    equal = np.full(width, 1.0 / width)
-    gram, moment = scores.T @ scores / rows, scores.T @ label / rows
-    slope = float(equal @ moment) / max(float(equal @ gram @ equal), 1e-12)
-    # layers that agree in every row leave the plain system singular: a hair of ridge decides for equal weights
-    penalty = max(ridge, 1e-9)
-    root = np.linalg.cholesky(gram + penalty * np.eye(width))
-    weights, _ = nnls(root.T, np.linalg.solve(root, moment + penalty * max(slope, 0.0) * equal))
-    total = weights.sum()
-    return np.asarray(weights / total) if total > 0 else equal
 
 
 def fill_scale(scale: NDArray[np.floating], session: NDArray[np.int32]) -> Column:

@@ -9,14 +9,20 @@ Bailey, D. H. and López de Prado, M. (2012). The Sharpe ratio efficient frontie
 Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio. Journal of Portfolio Management 40(5).
 Bailey, D. H., Borwein, J., López de Prado, M. and Zhu, Q. J. (2017). The probability of backtest
 overfitting. Journal of Computational Finance 20(4).
+Hansen, P. R. (2005). A test for superior predictive ability. Journal of Business and Economic Statistics 23(4).
+Politis, D. N. and Romano, J. P. (1994). The stationary bootstrap. Journal of the American Statistical
+Association 89(428).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import comb
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import kurtosis, rankdata, skew
@@ -25,6 +31,10 @@ from core.errors import ConfigError, DataError
 from models.scoring import newey_west_variance
 
 Array = NDArray[np.float64]
+
+# A triangular autocorrelation needs Bartlett lags, and blocks, well beyond the overlap to be summed in full.
+OVERLAPS = 4
+_SPA_REPETITIONS = 2000
 
 
 def sharpe(returns: ArrayLike, lags: int = 0) -> float:
@@ -169,3 +179,124 @@ def _ratio(total: Array, squares: Array, count: int) -> Array:
     """Sharpe ratios from sums and sums of squares; a trial that never moves ranks last."""
     variance = (squares - total**2 / count) / (count - 1)
     return np.where(variance > 1e-30, total / count / np.sqrt(np.maximum(variance, 1e-30)), -np.inf)
+
+
+def spa(returns: ArrayLike, block: int, seed: int) -> tuple[float, float, float]:
+    """Test of superior predictive ability: is the best of several books better than cash?
+
+    The null hypothesis is that none has a mean above zero; looking at the best of N is allowed for.
+    Returns are divided by their own long-run deviation first, which makes the library's maximum of
+    means the studentised statistic of Hansen (2005): a wild book cannot drown a steady one.
+
+    Parameters
+    ----------
+    returns
+        `(T, N)` returns per period, one column a book; rows with NaN are left out.
+    block
+        Mean length of the stationary bootstrap's blocks, periods: beyond the overlap of the returns.
+    seed
+        Of the bootstrap's draws.
+
+    Returns
+    -------
+    lower, consistent, upper
+        The p-value and its bounds; NaN for fewer than two blocks of periods, or where nothing moves.
+
+    Raises
+    ------
+    ConfigError
+        `block` is below 1.
+    """
+    if block < 1:
+        raise ConfigError(f"spa: blocks of {block} periods: choose at least 1")
+    values = np.asarray(returns, dtype=np.float64)
+    if values.ndim != 2:
+        raise DataError(f"spa: returns of shape {values.shape}: give one column a book")
+    values = values[np.isfinite(values).all(axis=1)]
+    nothing = (float("nan"),) * 3
+    if len(values) < max(2 * block, 3) or not values.shape[1]:
+        return nothing
+    variance = _bootstrap_variance(values, block)
+    moving = variance > 1e-30
+    if not moving.any():
+        return nothing
+    # Imported here: the library takes a second, and only this test needs it.
+    from arch.bootstrap import SPA
+
+    losses = -values[:, moving] / np.sqrt(variance[moving])
+    test = SPA(np.zeros(len(values)), losses, block_size=block, reps=_SPA_REPETITIONS, seed=seed)
+    test.compute()
+    lower, consistent, upper = (float(test.pvalues[name]) for name in ("lower", "consistent", "upper"))
+    return lower, consistent, upper
+
+
+def _bootstrap_variance(values: Array, block: int) -> Array:
+    """Long-run variance that the stationary bootstrap gives each column (Politis and Romano 1994)."""
+    count, stay = len(values), 1.0 - 1.0 / block
+    centred = values - values.mean(axis=0)
+    total = (centred**2).sum(axis=0)
+    for lag in range(1, count):
+        weight = (1 - lag / count) * stay**lag + lag / count * stay ** (count - lag)
+        total += 2.0 * weight * (centred[lag:] * centred[:-lag]).sum(axis=0)
+    return np.maximum(total / count, 0.0)
+
+
+def judge_luck(
+    trials: Mapping[str, pd.DataFrame], net: ArrayLike, horizon: int, pbo_blocks: Sequence[int]
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A book's net daily returns against the best of as many skill-less trials as were run.
+
+    Parameters
+    ----------
+    trials
+        Per layer the daily returns of every trial: `date` and one column a trial. A failed trial has
+        none, a pruned one those of the folds that it came to.
+    net
+        Daily net returns of the book.
+    horizon
+        Sessions that each of the trials' returns spans.
+    pbo_blocks
+        Block counts over which the probability of overfitting is averaged.
+
+    Returns
+    -------
+    figures
+        `trials` (all of them), `trials_complete`, `effective_trials`, `trial_sharpe_variance`,
+        `expected_max_sharpe`, `sharpe_daily`, `psr`, `dsr`, `pbo`, `min_trl_days`, `days`.
+    table
+        `layer, trial, days, complete, sharpe_daily`.
+    """
+    lags = OVERLAPS * horizon
+    lines, columns = [], []
+    for layer in sorted(trials):
+        returns = trials[layer].set_index("date").sort_index()
+        days = returns.notna().sum()
+        for name in returns.columns:
+            # Pruned and failed trials were tries: they count, but the others cannot be compared with
+            # them on all days.
+            complete = bool(days[name] == days.max() > 0)
+            ratio = sharpe(returns[name], lags)
+            lines.append((layer, str(name), int(days[name]), complete, ratio))
+            if complete:
+                columns.append(returns[name].rename(f"{layer}/{name}"))
+    table = pd.DataFrame(lines, columns=["layer", "trial", "days", "complete", "sharpe_daily"])
+    joined = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+    common = joined.dropna().to_numpy(dtype=np.float64)
+    blocks = [count for count in pbo_blocks if common.shape[1] >= 2 and len(common) >= 2 * count]
+    known = table["sharpe_daily"].dropna()
+    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    ratio, skewness, kurt, periods = moments(net)
+    figures = {
+        "trials": len(table),
+        "trials_complete": common.shape[1],
+        "effective_trials": effective_trials(common) if len(common) > 2 else float(common.shape[1]),
+        "trial_sharpe_variance": variance,
+        "expected_max_sharpe": float(np.sqrt(variance) * expected_max_sharpe(len(table))),
+        "sharpe_daily": ratio,
+        "psr": psr(ratio, periods, skewness, kurt),
+        "dsr": dsr(ratio, periods, len(table), variance, skewness, kurt),
+        "pbo": float(np.mean([pbo_cscv(common, count) for count in blocks])) if blocks else float("nan"),
+        "min_trl_days": min_trl(ratio, 0.0, skewness, kurt),
+        "days": periods,
+    }
+    return figures, table

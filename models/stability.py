@@ -1,4 +1,4 @@
-"""Does the signal work everywhere, or in one year, one sector, one kind of market?"""
+"""Does the signal work everywhere, or in one year, one sector, one size, one kind of market?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from core.params import Params
@@ -15,6 +15,7 @@ from models.scoring import default_lags, icir, newey_west_t
 
 REGIMES = ("calm", "normal", "stress")
 UNKNOWN_REGIME = "unknown"
+SIZES = ("small", "middle", "large")
 
 
 class RegimeRule(Params):
@@ -48,10 +49,33 @@ def market_regimes(returns: pd.Series, rule: RegimeRule) -> pd.Series:
     return pd.Series(labels, index=returns.index, name="regime")
 
 
+def size_terciles(size: ArrayLike, session: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Third of its day's stocks that each row belongs to by size: small, middle, large; None where unknown.
+
+    Parameters
+    ----------
+    size
+        `(R,)` any measure known at the date; only its order within the day counts.
+    session
+        `(R,)` session of each row.
+    """
+    ranks = pd.Series(np.asarray(size, dtype=np.float64)).groupby(session).rank(pct=True).to_numpy()
+    # A third of three, six, ... stocks must not fall on the wrong side by rounding.
+    third = np.ceil(ranks * 3 - 1e-9)
+    out = np.full(len(third), None, dtype=object)
+    for number, name in enumerate(SIZES, 1):
+        out[third == number] = name
+    return out
+
+
 def stability(
-    daily: pd.Series, regime: NDArray[Any], inside: pd.DataFrame, horizon: int
+    daily: pd.Series,
+    regime: NDArray[Any],
+    inside: pd.DataFrame,
+    horizon: int,
+    sizes: pd.DataFrame | None = None,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Rank IC by year, sector and regime.
+    """Rank IC by year, sector, size and regime.
 
     Parameters
     ----------
@@ -61,30 +85,38 @@ def stability(
         Regime label of each of those days.
     inside
         Daily rank IC inside each sector, one column a sector.
+    sizes
+        Daily rank IC inside each third by size, one column a third; None where no size is known.
 
     Returns
     -------
     figures
         `positive_years`, `positive_sectors` (shares), `worst_year_ic`, `worst_sector_ic`,
-        `worst_regime_ic`, and the rank IC by name in `years`, `sectors`, `regimes`.
+        `worst_size_ic`, `worst_regime_ic`, and the rank IC by name in `years`, `sectors`, `sizes`,
+        `regimes`; NaN where a group has no day.
     tables
-        `by_year`, `by_sector`, `by_regime`: days, rank IC, Newey-West t, ICIR.
+        `by_year`, `by_sector`, `by_size`, `by_regime`: days, rank IC, Newey-West t, ICIR.
     """
     by_year = _table("year", dict(iter(daily.groupby(pd.DatetimeIndex(daily.index).year))), horizon)
     by_regime = _table("regime", {name: daily[regime == name] for name in (*REGIMES, UNKNOWN_REGIME)}, horizon)
     by_sector = _table("sector", {str(name): inside[name] for name in inside.columns}, horizon)
+    found = {} if sizes is None else {name: sizes[name] for name in SIZES if name in sizes.columns}
+    by_size = _table("size", found, horizon)
     told = by_regime[by_regime["regime"] != UNKNOWN_REGIME]
     figures = {
         "positive_years": _positive(by_year),
         "worst_year_ic": float(by_year["rank_ic"].min()),
         "positive_sectors": _positive(by_sector),
         "worst_sector_ic": float(by_sector["rank_ic"].min()),
+        "worst_size_ic": float(by_size["rank_ic"].min()),
         "worst_regime_ic": float(told["rank_ic"].min()),
         "years": _by_name(by_year, "year"),
         "sectors": _by_name(by_sector, "sector"),
+        "sizes": _by_name(by_size, "size"),
         "regimes": _by_name(told, "regime"),
     }
-    return figures, {"by_year": by_year, "by_sector": by_sector, "by_regime": by_regime}
+    tables = {"by_year": by_year, "by_sector": by_sector, "by_size": by_size, "by_regime": by_regime}
+    return figures, tables
 
 
 def _table(name: str, groups: Mapping[Any, pd.Series], horizon: int) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from core.errors import DataError
 from core.params import parse
+from models.checkpoints import Checkpoints
 from models.dataset import Dataset
 from models.folds import Fold
 from models.layers.base import LAYERS, Layer
@@ -115,6 +116,7 @@ def train_layer(
     folds: Sequence[Fold],
     seed: int,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> LayerResult:
     """Out-of-fold predictions of a layer, and the layer fitted on all that is known.
 
@@ -128,6 +130,8 @@ def train_layer(
         Every fit uses it: a fold's model is a function of its rows and nothing else.
     progress
         Called with (fits done, fits in all, what is next).
+    checkpoints
+        Folds that are done already, and where those to come are kept.
 
     Raises
     ------
@@ -139,7 +143,12 @@ def train_layer(
     for done, fold in enumerate(folds):
         if progress:
             progress(done, total, f"{name}: fold {fold.index}")
-        rows, predictions = fit_predict(name, params, dataset, fold, seed)
+        rows = dataset.rows(*fold.test)
+        predictions = checkpoints.load(fold, rows.stop - rows.start) if checkpoints else None
+        if predictions is None:
+            _, predictions = fit_predict(name, params, dataset, fold, seed)
+            if checkpoints:
+                checkpoints.save(fold, predictions)
         oof[rows] = predictions
     if progress:
         progress(total - 1, total, f"{name}: all known rows")

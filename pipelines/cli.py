@@ -49,11 +49,12 @@ def _root() -> Path:
 @app.command()
 def run(
     data: Annotated[str | None, typer.Option("--data", help="Folder of tables; params.yaml if not given.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="fast or full; params.yaml if not given.")] = None,
 ) -> None:
     """Run every stage that is out of date, register the bundle, preview the signals."""
     from pipelines import run as stage
 
-    stage.run(data)
+    stage.run(data, preset)
 
 
 @app.command()

@@ -22,6 +22,7 @@ from features.feeds import stopped
 from features.kernels.blocks import threads
 from features.panel import Panel
 from features.registry import Feature
+from features.returns import market_return
 from features.risk import LOOKBACK as RISK_LOOKBACK
 from features.risk import risk_scale
 from models.bundle import Bundle
@@ -42,12 +43,28 @@ _DECIDING = ("family", "lookback", "inputs", "units")
 
 @dataclass(frozen=True, eq=False)
 class Day:
-    """Everything the prediction of one session needs, and what it was made from."""
+    """Everything the prediction of one session needs, and what it was made from.
+
+    Attributes
+    ----------
+    rows
+        The session's rows, after those of the sessions that the layers look back on.
+    session
+        Index of the session in `rows.dates`.
+    scale
+        Risk scale of the session's own rows.
+    """
 
     panel: Panel
     rows: Dataset
-    scale: np.ndarray
+    session: int
+    scale: NDArray[np.float32]
     data_digest: str
+
+    @property
+    def own(self) -> Dataset:
+        """The rows of the session itself."""
+        return self.rows.since(self.session)
 
 
 def prepare_day(source: Source, bundle: Bundle, session: np.datetime64) -> Day:
@@ -64,7 +81,7 @@ def prepare_day(source: Source, bundle: Bundle, session: np.datetime64) -> Day:
     """
     inputs = parse_inputs(bundle.params)
     require_same_features(bundle, inputs)
-    day = read_day(source, inputs, bundle.features, session)
+    day = read_day(source, inputs, bundle.features, session, bundle.lookback, bundle.market_lookback)
     refuse_silent(day, bundle, session)
     return day
 
@@ -91,8 +108,22 @@ def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
     return near[-1]
 
 
-def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.datetime64) -> Day:
+def read_day(
+    source: Source,
+    inputs: Inputs,
+    names: Sequence[str],
+    session: np.datetime64,
+    lookback: int = 1,
+    market_lookback: int = 0,
+) -> Day:
     """Read, clean and compute what the named features need at one session, and no more.
+
+    Parameters
+    ----------
+    lookback
+        Sessions of rows, the wanted one included, that the layers read.
+    market_lookback
+        Sessions of the market's return that regimes are told from.
 
     Raises
     ------
@@ -103,13 +134,15 @@ def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.d
     """
     declared = {feature.name: feature for feature in inputs.features}
     features = [declared[name] for name in names]
-    wanted = max(feature.lookback for feature in features) + inputs.universe.lookback - 1
+    # a session's market return is of those in the universe at the close before
+    reach = max(max(feature.lookback for feature in features) + lookback - 1, market_lookback + 1)
+    wanted = reach + inputs.universe.lookback - 1
     last = session.astype(datetime.date)
     days = sessions(last - datetime.timedelta(days=int((wanted + max(LOOKBACKS.values())) * 1.5) + 30), last)
     first = days[-wanted].astype(datetime.date)
     tables = {}
     for name in source.tables():
-        back = _reach(features, name, wanted) + LOOKBACKS.get(name, 1) - 1
+        back = _reach(features, name, wanted, lookback) + LOOKBACKS.get(name, 1) - 1
         tables[name] = source.read(name, days[-back].astype(datetime.date), last)
     prices = tables["prices"]
     if prices.empty or prices["date"].max() < pd.Timestamp(session):
@@ -120,7 +153,8 @@ def read_day(source: Source, inputs: Inputs, names: Sequence[str], session: np.d
     begin = np.searchsorted(days, cleaned.tables["prices"]["date"].min().to_numpy().astype("datetime64[D]"))
     panel = assemble(cleaned.tables, days[max(begin, len(days) - wanted) :], inputs.universe)
     _refuse_thin(panel, session)
-    return Day(panel, *_design(panel, features, inputs.target.horizon), data_digest=digest_tables(tables))
+    rows, scale = _design(panel, features, inputs.target.horizon, lookback)
+    return Day(panel, rows, len(panel.dates) - 1, scale, data_digest=digest_tables(tables))
 
 
 def require_same_features(bundle: Bundle, inputs: Inputs) -> None:
@@ -144,11 +178,6 @@ def require_same_features(bundle: Bundle, inputs: Inputs) -> None:
                 f"feature {name!r} is declared with {part} {known[name][part]!r}, the bundle was made with "
                 f"{told[part]!r}: {remedy}"
             )
-    if bundle.lookback > 1:
-        raise BundleError(
-            f"a layer of the bundle reads {bundle.lookback} sessions of rows and the daily job gives it one: "
-            "leave that layer out"
-        )
 
 
 def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
@@ -164,7 +193,7 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
             f"{session}: the table {table!r} has been silent for more than {limit} sessions, as it never was in the "
             "last year of training: the feed has stopped; deliver it, or train and promote a version without it"
         )
-    missing = missing_features(bundle.profile, day.rows)
+    missing = missing_features(bundle.profile, day.own)
     if missing:
         first = max(missing, key=lambda found: found.floor - found.coverage)
         raise DataError(
@@ -174,11 +203,11 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
         )
 
 
-def _reach(features: Sequence[Feature], table: str, wanted: int) -> int:
+def _reach(features: Sequence[Feature], table: str, wanted: int, lookback: int) -> int:
     """Sessions of a table that the features read; all that are wanted where none names its events."""
     events = {"fundamentals": "filings"}.get(table, table)
     readers = (one for one in features if any(name.partition(":")[0] == events for name in one.reads))
-    return max((one.lookback for one in readers), default=wanted)
+    return max((one.lookback + lookback - 1 for one in readers), default=wanted)
 
 
 def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
@@ -197,8 +226,10 @@ def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
         )
 
 
-def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Dataset, np.ndarray]:
-    """The last session's rows of the design matrix, and their risk scale."""
+def _design(
+    panel: Panel, features: Sequence[Feature], horizon: int, lookback: int
+) -> tuple[Dataset, NDArray[np.float32]]:
+    """The last sessions' rows of the design matrix, and the risk scale of the very last's."""
     last = len(panel.dates) - 1
     lacking = {feature.name: ", ".join(missing) for feature in features if (missing := feature.missing(panel))}
     if lacking:
@@ -207,39 +238,44 @@ def _design(panel: Panel, features: Sequence[Feature], horizon: int) -> tuple[Da
             f"the bundle was trained with {name} ({len(lacking)} such features) but the source lacks {inputs}: "
             "restore what it lacks, or train and promote a version without it"
         )
-    members = np.flatnonzero(panel.universe[last])
-    unknown = np.full(len(members), np.nan, dtype=np.float32)
+    values = last_rows(panel, features, min(lookback, len(panel.dates)))
+    first = len(panel.dates) - len(values)
+    session, symbol = np.nonzero(panel.universe[first:])
+    unknown = np.full(len(session), np.nan, dtype=np.float32)
     rows = assemble_dataset(
         dates=panel.dates,
         symbols=panel.symbols,
         sector=panel.sector,
-        session=np.full(len(members), last),
-        symbol=members,
-        X=last_rows(panel, features)[members],
+        session=first + session,
+        symbol=symbol,
+        X=values[session, symbol],
         features=[feature.name for feature in features],
         label=unknown,
         forward=unknown,
         raw=unknown,
+        horizon=horizon,
+        market=market_return(panel),
+        signs=[feature.sign for feature in features],
     )
-    scale = risk_scale(panel.tail(last, RISK_LOOKBACK), horizon)[-1, members].astype(np.float32)
+    scale = risk_scale(panel.tail(last, RISK_LOOKBACK), horizon)[-1, panel.universe[last]].astype(np.float32)
     return rows, scale
 
 
-def last_rows(panel: Panel, features: Sequence[Feature]) -> NDArray[np.float32]:
-    """Features of the last session, `(N, F)`, each from its own `lookback` sessions: the bits of the whole history."""
+def last_rows(panel: Panel, features: Sequence[Feature], sessions: int = 1) -> NDArray[np.float32]:
+    """Features of the last sessions, `(sessions, N, F)`, each from what it looks back on: the bits of the history."""
     last = len(panel.dates) - 1
     columns: dict[str, NDArray[np.float32]] = {}
 
     def compute(lookback: int) -> None:
-        window = panel.tail(last, lookback)
+        window = panel.tail(last, lookback, sessions)
         for feature in features:
             if feature.lookback == lookback:
-                columns[feature.name] = feature(window)[-1]
+                columns[feature.name] = feature(window)[-sessions:]
 
     with ThreadPoolExecutor(threads()) as pool:
         for done in [pool.submit(compute, one) for one in sorted({one.lookback for one in features}, reverse=True)]:
             done.result()
-    return np.column_stack([columns[feature.name] for feature in features])
+    return np.stack([columns[feature.name] for feature in features], axis=-1)
 
 
 def digest_tables(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -95,13 +95,13 @@ def _write_day(
         **origin,
         "date": str(session),
         "data": day.data_digest,
-        "symbols": len(day.rows),
+        "symbols": len(day.own),
         "in_sample": in_sample,
     }
     if not force and _stands(folder, manifest):
         print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
         return folder
-    signals = bundle.predict(day.rows, day.scale)
+    signals = bundle.predict(day.rows, day.scale, day.session)
     with atomic_directory(folder) as temporary:
         write_parquet(temporary / "signals.parquet", signals)
         mark = "# PREVIEW: not promoted, not for trading\n" if origin.get("preview") else ""

@@ -28,6 +28,7 @@ CATALOGUE = REPORTS / "features"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
+CHECKPOINTS = Path("var/training")
 MLRUNS = Path("mlruns")
 SIGNALS = Path("signals")
 PREVIEW = Path("preview")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, SignalsError
 from core.files import atomic_file
+from core.params import read_yaml
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import load_settings, parse_settings
 
 SIMULATED = "simulated"
+PRESETS = Path(__file__).parent / "presets"
 
 
 class StageError(SignalsError):
@@ -30,6 +33,37 @@ def choose_data(root: Path, data: str) -> None:
     ConfigError
         params.yaml cannot be read, or the folder does not exist; params.yaml is untouched.
     """
+    if data == SIMULATED:
+        edit_params(root, {"data": {"source": SIMULATED}})
+        return
+    folder = Path(data) if Path(data).is_absolute() else Path(os.path.relpath(Path.cwd() / data, root))
+    if not (root / folder).is_dir():
+        raise ConfigError(f"data folder {data} does not exist: name one that holds prices.parquet or prices.csv")
+    edit_params(root, {"data": {"source": "files", "path": folder.as_posix()}})
+
+
+def choose_preset(root: Path, preset: str) -> None:
+    """Write a preset's choices into params.yaml; comments stay.
+
+    Raises
+    ------
+    ConfigError
+        There is no such preset, or params.yaml cannot be read; params.yaml is untouched.
+    """
+    files = {path.stem: path for path in PRESETS.glob("*.yaml")}
+    if preset not in files:
+        raise ConfigError(f"unknown preset {preset!r}: choose one of {', '.join(sorted(files))}")
+    edit_params(root, read_yaml(files[preset]))
+
+
+def edit_params(root: Path, changes: Mapping[str, Any]) -> None:
+    """Put nested changes into params.yaml, checked before they are written; comments stay.
+
+    Raises
+    ------
+    ConfigError
+        params.yaml cannot be read, or a change is refused; params.yaml is untouched.
+    """
     path = root / PARAMS
     # Read safely and checked first: what follows keeps the comments, and sees only plain values.
     load_settings(path)
@@ -42,17 +76,18 @@ def choose_data(root: Path, data: str) -> None:
     null = "tag:yaml.org,2002:null"
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(null, "null"))
     values: Any = yaml.load(path.read_text(encoding="utf-8"))
-    if data == SIMULATED:
-        values["data"]["source"] = SIMULATED
-    else:
-        folder = Path(data) if Path(data).is_absolute() else Path(os.path.relpath(Path.cwd() / data, root))
-        if not (root / folder).is_dir():
-            raise ConfigError(f"data folder {data} does not exist: name one that holds prices.parquet or prices.csv")
-        values["data"]["source"] = "files"
-        values["data"]["path"] = folder.as_posix()
+    _put(values, changes)
     parse_settings(values)
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
         yaml.dump(values, handle)
+
+
+def _put(values: Any, changes: Mapping[str, Any]) -> None:
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping):
+            _put(values[key], change)
+        else:
+            values[key] = change
 
 
 def reproduce(root: Path) -> None:
@@ -71,15 +106,19 @@ def reproduce(root: Path) -> None:
         raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
 
 
-def run(data: str | None = None) -> None:
+def run(data: str | None = None, preset: str | None = None) -> None:
     """Reproduce, register, show the gates and a preview, and say what to type next.
 
     Parameters
     ----------
     data
         Folder of tables, or "simulated"; None keeps what params.yaml says.
+    preset
+        Name of a preset, `fast` or `full`; None keeps what params.yaml says.
     """
     root = find_root()
+    if preset is not None:
+        choose_preset(root, preset)
     if data is not None:
         choose_data(root, data)
     settings = load_settings(root / PARAMS)

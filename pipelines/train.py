@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from core.code import digest_code
 from core.files import atomic_directory, read_json, write_json, write_parquet
+from models.checkpoints import Checkpoints
+from models.layers.base import LAYERS
 from models.scoring import rank_ic
 from models.training import train_layer
-from pipelines.layout import DATASET, FEATURES, TRAIN, TUNE
-from pipelines.samples import load_samples
+from pipelines.layout import CHECKPOINTS, DATASET, FEATURES, TRAIN, TUNE
+from pipelines.samples import digest_samples, load_samples
 from pipelines.stage import Settings, one_argument, run_stage
 
 
@@ -26,7 +29,15 @@ def main(settings: Settings, layer: str) -> None:
         bar.set_postfix_str(what)
         bar.update(done - bar.n)
 
-    result = train_layer(layer, best, samples.data, samples.folds, settings.seed, show)
+    identity = {
+        "layer": layer,
+        "params": best,
+        "seed": settings.seed,
+        "data": digest_samples(DATASET, FEATURES),
+        "code": digest_code(("core", "market", "models"), LAYERS[layer].libraries),
+    }
+    checkpoints = Checkpoints(CHECKPOINTS / layer, identity)
+    result = train_layer(layer, best, samples.data, samples.folds, settings.seed, show, checkpoints)
     bar.close()
     rows = np.flatnonzero(np.isfinite(result.oof))
     oof = pd.DataFrame({"row": rows.astype(np.int64), "prediction": result.oof[rows]})
@@ -35,6 +46,7 @@ def main(settings: Settings, layer: str) -> None:
         write_json(folder / "importance.json", result.importance)
         (folder / "model").mkdir()
         result.model.save(folder / "model")
+    checkpoints.clear()
     data = samples.data
     daily = rank_ic(result.oof, data.forward, data.session)
     print(f"{layer}: {len(rows):,} out-of-fold predictions, mean rank IC {np.nanmean(daily):.4f}")

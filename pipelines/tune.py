@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from core.code import digest_code
 from core.files import atomic_directory, write_json, write_parquet
+from models.layers.base import LAYERS
 from models.tuning import tune
 from pipelines.layout import DATASET, FEATURES, JOURNALS, TUNE
 from pipelines.samples import digest_samples, load_samples
 from pipelines.stage import Settings, one_argument, run_stage
 
-LIBRARIES = ("lightgbm", "numba", "numpy", "optuna", "pandas", "scipy")
-"""Those whose version may change what a trial comes to."""
+LIBRARIES = ("numba", "numpy", "optuna", "pandas", "scipy")
+"""Those whose version may change what a trial of any layer comes to."""
 
 
 def main(settings: Settings, layer: str) -> None:
@@ -25,7 +26,7 @@ def main(settings: Settings, layer: str) -> None:
         seed=settings.seed,
         folder=JOURNALS,
         data_digest=digest_samples(DATASET, FEATURES),
-        code_digest=digest_code(("core", "models"), LIBRARIES),
+        code_digest=digest_code(("core", "market", "models"), (*LIBRARIES, *LAYERS[layer].libraries)),
         horizon=samples.horizon,
     )
     with atomic_directory(TUNE / layer) as folder:

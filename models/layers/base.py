@@ -53,6 +53,10 @@ class Layer(Protocol):
         What the search may vary, by parameter name.
     lookback
         Sessions of rows, the predicted one included, that a prediction reads.
+    market_lookback
+        Sessions of `Dataset.market`, the predicted one included, that a prediction reads; 0 where it reads none.
+    libraries
+        Distributions that it is fitted and served with, beside those that every layer uses.
     wants_validation
         Whether `fit` uses a purged validation span; where not, those rows are learned from instead.
 
@@ -65,7 +69,9 @@ class Layer(Protocol):
     Params: ClassVar[type[Params]]
     letter: ClassVar[str | None]
     space: ClassVar[Space]
+    libraries: ClassVar[tuple[str, ...]]
     lookback: int
+    market_lookback: int
 
     @property
     def wants_validation(self) -> bool:

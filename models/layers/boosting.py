@@ -84,7 +84,9 @@ class BoostingLayer:
         "bagging_fraction": Range(0.3, 1.0),
         "lambda_l2": Range(0.1, 1000.0, log=True),
     }
+    libraries: ClassVar[tuple[str, ...]] = ("lightgbm",)
     lookback = 1
+    market_lookback = 0
 
     def __init__(self, params: BoostingParams) -> None:
         self.params = params

@@ -42,7 +42,9 @@ class LinearLayer:
     Params: ClassVar[type[Params]] = LinearParams
     letter: ClassVar[str | None] = None
     space: ClassVar[Space] = {"alpha": Range(1e-4, 1.0, log=True)}
+    libraries: ClassVar[tuple[str, ...]] = ()
     lookback = 1
+    market_lookback = 0
     wants_validation = False
 
     def __init__(self, params: LinearParams) -> None:

@@ -18,6 +18,7 @@ from governance.evidence import Training
 from governance.gates import GovernanceRule
 from governance.ledger import Ledger
 from governance.lineage import collect_lineage, dvc_folder_md5
+from governance.packing import PACKED
 from governance.projection import Registration, project
 from governance.promotion import Decision
 from governance.store import ensure_store
@@ -91,7 +92,7 @@ class World:
         write_json(bundle / "weights.json", {"momentum": weight, "value": -weight})
         write_json(bundle / "params.json", {"target": {"horizon": 5}})
         manifest = {
-            "format": 1,
+            "format": 2,
             "features": ["momentum", "value"],
             "layers": ["boosting", "linear"],
             "files": digest_tree(bundle),
@@ -173,7 +174,9 @@ def make_world(root: Path, store: Path) -> World:
     made = World(root, GovernanceRule.model_validate(POLICY))
     (root / "dvc.yaml").write_text("stages: {}\n")
     (root / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "governance": POLICY}))
-    (root / "models").mkdir()
+    for package in PACKED:
+        (root / package).mkdir()
+        (root / package / "__init__.py").write_text("")
     made.training.served_model.write_text(SERVED)
     (root / ".gitignore").write_text("/mlruns/\n")
     for arguments in (

@@ -109,7 +109,7 @@ def test_the_registered_model_predicts_with_its_signature(world):
         model = mlflow.pyfunc.load_model(f"models:/{MODEL}/1")
     from governance.packing import example_of
 
-    example = example_of(["momentum", "value"])
+    example = example_of({"features": ["momentum", "value"]})
     signals = model.predict(example)
     assert signals["signal"].tolist() == pytest.approx((example["momentum"] - example["value"]).tolist())
     assert [c.name for c in model.metadata.signature.inputs.inputs] == ["date", "symbol", "scale", "momentum", "value"]

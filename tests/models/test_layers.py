@@ -8,7 +8,11 @@ from models.inputs import gaussian_ranks
 from models.layers.base import LAYERS
 from models.training import make_layer
 
-SMALL = {"linear": {}, "boosting": {"n_estimators": 20, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1}}
+SMALL = {
+    "linear": {},
+    "behaviour": {"features": ["x*"], "alpha": 0.01, "states": {"states": [], "regimes": None}},
+    "boosting": {"n_estimators": 20, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1},
+}
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))

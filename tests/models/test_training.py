@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from core.errors import DataError
+from models.checkpoints import Checkpoints
 from models.folds import FoldRule, walk_forward
 from models.scoring import rank_ic
-from models.training import final_fold, train_layer
+from models.training import final_fold, fit_predict, train_layer
 
 RULE = FoldRule(train_sessions=100, test_sessions=40, holdout_sessions=40, valid_sessions=20, embargo=1)
 HORIZON = 2
@@ -65,3 +66,65 @@ def test_final_fold_is_laid_out_like_the_last():
     Known.known = np.zeros(240, bool)
     with pytest.raises(DataError, match="no row has a known outcome"):
         final_fold(Known, folds)
+
+
+class TestCheckpoints:
+    """A killed training goes on with the fold it was in."""
+
+    def train(self, make_dataset, folder, identity=("d",)):
+        data = make_dataset()
+        folds = walk_forward(data.dates, RULE, HORIZON)
+        kept = Checkpoints(folder, {"data": identity})
+        return train_layer("linear", {}, data, folds, 1, checkpoints=kept), len(folds)
+
+    def killed(self, make_dataset, folder, monkeypatch, fits):
+        """Train until the process is stopped in the fit after the given number."""
+        left = [fits]
+
+        def dies(*given):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            return fit_predict(*given)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("models.training.fit_predict", dies)
+            self.train(make_dataset, folder)
+
+    def counted(self, make_dataset, folder, monkeypatch, identity=("d",)):
+        """Train to the end; the result and how many folds were fitted."""
+        fitted = []
+
+        def count(*given):
+            fitted.append(given[3].index)
+            return fit_predict(*given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("models.training.fit_predict", count)
+            result, _ = self.train(make_dataset, folder, identity)
+        return result, fitted
+
+    def test_only_the_fold_that_died_is_fitted_again(self, make_dataset, tmp_path, monkeypatch):
+        whole, folds = self.train(make_dataset, tmp_path / "whole")
+        self.killed(make_dataset, tmp_path / "killed", monkeypatch, 2)
+        result, fitted = self.counted(make_dataset, tmp_path / "killed", monkeypatch)
+        assert fitted == list(range(2, folds))
+        assert result.oof.tobytes() == whole.oof.tobytes()
+
+    def test_other_data_is_another_training(self, make_dataset, tmp_path, monkeypatch):
+        _, folds = self.train(make_dataset, tmp_path)
+        _, fitted = self.counted(make_dataset, tmp_path, monkeypatch, ("other",))
+        assert fitted == list(range(folds))
+        _, fitted = self.counted(make_dataset, tmp_path, monkeypatch)
+        assert fitted == []
+
+    def test_a_broken_file_is_made_again(self, make_dataset, tmp_path, monkeypatch):
+        whole, folds = self.train(make_dataset, tmp_path)
+        kept = sorted(tmp_path.glob("*.npy"))
+        assert len(kept) == folds
+        kept[0].write_bytes(kept[0].read_bytes()[:40])
+        kept[1].write_bytes(b"")
+        np.save(kept[2], np.zeros(3))
+        result, fitted = self.counted(make_dataset, tmp_path, monkeypatch)
+        assert len(fitted) == 3
+        assert result.oof.tobytes() == whole.oof.tobytes()

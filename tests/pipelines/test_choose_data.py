@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from pipelines.run import choose_data
+from pipelines.params import load_settings
+from pipelines.run import choose_data, choose_preset
 
 
 @pytest.fixture
@@ -44,4 +45,30 @@ def test_a_folder_that_is_not_there_changes_nothing(root: Path, monkeypatch: pyt
     before = (root / "params.yaml").read_bytes()
     with pytest.raises(ConfigError, match="nowhere does not exist"):
         choose_data(root, "nowhere")
+    assert (root / "params.yaml").read_bytes() == before
+
+
+def test_a_preset_and_back(root: Path) -> None:
+    choose_preset(root, "full")
+    before = (root / "params.yaml").read_text()
+    choose_preset(root, "fast")
+    after = (root / "params.yaml").read_text()
+    changed = sum(old.split() != new.split() for old, new in zip(before.splitlines(), after.splitlines(), strict=True))
+    assert changed == 7
+    choose_preset(root, "full")
+    assert [line.split() for line in (root / "params.yaml").read_text().splitlines()] == [
+        line.split() for line in before.splitlines()
+    ]
+
+
+def test_the_full_preset_is_what_is_committed(root: Path) -> None:
+    before = load_settings(root / "params.yaml")
+    choose_preset(root, "full")
+    assert load_settings(root / "params.yaml") == before
+
+
+def test_an_unknown_preset_changes_nothing(root: Path) -> None:
+    before = (root / "params.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="unknown preset 'slow': choose one of fast, full"):
+        choose_preset(root, "slow")
     assert (root / "params.yaml").read_bytes() == before

@@ -253,14 +253,15 @@ def test_serving_sees_what_training_saw(finished) -> None:
     settings = load_settings(finished.root / "params.yaml")
     samples = load_samples(finished.root / "data/dataset", finished.root / "data/features")
     source = open_source("simulated", None, settings.provider)
-    for back in (1, 40):
-        session = samples.data.dates[-back]
-        day = read_day(source, settings.inputs, samples.data.features, session)
-        rows = samples.data.rows(len(samples.data.dates) - back, len(samples.data.dates) - back)
-        trained = samples.data.take(rows)
-        assert trained.keys()["symbol"].tolist() == day.rows.keys()["symbol"].tolist()
+    for back, lookback in ((1, 1), (40, 1), (3, 20)):
+        session, last = samples.data.dates[-back], len(samples.data.dates) - back
+        day = read_day(source, settings.inputs, samples.data.features, session, lookback, market_lookback=300)
+        trained = samples.data.between(last - lookback + 1, last)
+        assert trained.keys().equals(day.rows.keys())
         assert np.array_equal(trained.X.view(np.uint32), day.rows.X.view(np.uint32))
-        assert np.array_equal(samples.scale[rows], day.scale)
+        assert np.array_equal(samples.scale[samples.data.rows(last, last)], day.scale)
+        assert samples.data.market[last - 299 : last + 1].tobytes() == day.rows.market[-300:].tobytes()
+        assert day.own.keys().equals(samples.data.between(last, last).keys())
 
 
 def test_the_stack_finds_the_planted_signal(finished) -> None:
