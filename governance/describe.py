@@ -15,7 +15,7 @@ _HEADLINES = (
     ("holdout rank IC", "holdout.stack.rank_ic"),
     ("net Sharpe", "backtest.net_sharpe"),
     ("maximum drawdown", "backtest.max_drawdown"),
-    ("deflated Sharpe probability", "overfitting.dsr"),
+    ("deflated Sharpe probability, every trial counted", "overfitting.dsr_ever"),
     ("probability of backtest overfitting", "overfitting.pbo"),
 )
 

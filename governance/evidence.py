@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import BundleError
+import pandas as pd
+
+from core.errors import BundleError, DataError, GovernanceError
 from core.files import canonical_json, digest_bytes, digest_file, read_json, read_parquet, write_json
 from governance import runs
 from governance.gates import Champion, Evidence, GovernanceRule, Verdict
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _PLACE = "governance"
 _DAILY_IC = "daily_ic.parquet"
+_DAILY = "daily.parquet"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Training:
     bundle
         The bundle with its manifest.json.
     reports
-        metrics.json, invariances.json, evaluation/daily_ic.parquet, pages and plots.
+        metrics.json, invariances.json, evaluation/daily_ic.parquet, evaluation/daily.parquet where there
+        is one, pages and plots.
     tune, train
         One folder a layer each.
     served_model
@@ -54,6 +58,12 @@ class Training:
             self.reports / "invariances.json",
             self.reports / "evaluation" / _DAILY_IC,
         )
+
+    @property
+    def kept(self) -> tuple[Path, ...]:
+        """The reports that stay with the version: those the gates read, and what later versions are compared with."""
+        daily = self.reports / "evaluation" / _DAILY
+        return (*self.judged_by, *([daily] if daily.is_file() else []))
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -125,6 +135,64 @@ def champion_of(root: Path, state: State) -> Champion | None:
     return Champion(int(registration["version"]), registration["bundle_digest"], daily_ic)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A registered version, as far as its stored evidence tells what it did day by day.
+
+    Parameters
+    ----------
+    params
+        The parameters that made the bundle.
+    daily
+        Its reports/evaluation/daily.parquet.
+    """
+
+    version: int
+    bundle_digest: str
+    author: str
+    params: Mapping[str, Any]
+    daily: pd.DataFrame
+
+    @property
+    def horizon(self) -> int:
+        """Sessions that an outcome spans."""
+        return int(self.params["target"]["horizon"])
+
+
+def stored(root: Path, state: State, version: int) -> Stored:
+    """Read a version's daily record from what was kept at its registration, checked against the ledger.
+
+    Raises
+    ------
+    DataError
+        It was registered without a daily record.
+    GovernanceError
+        The ledger knows no such version, or a stored file is missing or was changed.
+    """
+    payload = state.registration(version).payload
+    if _DAILY not in payload["evidence_files"]:
+        raise DataError(
+            f"version {version} was registered without a daily record ({_DAILY}), so it cannot be compared: with its "
+            "bundle on disk, run the stage evaluate (`dvc repro evaluate`) and `signals register` again"
+        )
+    evidence, model = (resolve(payload[key], root) for key in ("evidence_uri", "model_uri"))
+    bundle = resolve(payload["bundle_uri"], root)
+    params = (bundle / "params.json").relative_to(model).as_posix()
+    problems = broken(evidence, payload["evidence_files"])
+    problems += broken(model, {params: payload["model_files"].get(params, "")}, exact=False)
+    if problems:
+        raise GovernanceError(
+            f"version {version}: {problems[0]} since it was registered: restore mlruns/ from a backup"
+        )
+    return Stored(
+        version=version,
+        bundle_digest=str(payload["bundle_digest"]),
+        author=str(payload["author"]),
+        params=read_json(model / params),
+        daily=read_parquet(evidence / _DAILY),
+    )
+
+
 def store_evidence(
     client: MlflowClient,
     root: Path,
@@ -143,7 +211,7 @@ def store_evidence(
         folder = Path(name)
         write_json(folder / "gates.json", {"policy": policy.model_dump(), "verdicts": [v.to_dict() for v in verdicts]})
         write_json(folder / "lineage.json", dict(lineage))
-        for report in training.judged_by:
+        for report in training.kept:
             shutil.copyfile(report, folder / report.name)
         place = f"{_PLACE}/{digest_of(seal(folder))[:12]}"
         client.log_artifacts(run_id, name, place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,14 @@ from governance.evidence import Training, gather, store_evidence
 from governance.gates import GovernanceRule, Verdict, evaluate_gates
 from governance.ledger import Ledger, Record
 from governance.packing import log_model
-from governance.places import LEDGER, resolve
+from governance.places import COMPARISONS, LEDGER, resolve
 from governance.registry import Registry, read_registry
 from governance.seal import seal
 from governance.state import State
 from governance.store import client as open_client
 from governance.store import ensure_store, experiment, governing, tracked
 from governance.sync import sync
+from governance.trials import count_every_trial, trial_digests, trials_ever
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,6 +92,8 @@ def project(
         state = State(ledger.read())
         digest = manifest["digest"]
         evidence = gather(root, training, lineage, state, digest, horizon)
+        trials = trial_digests(training.tune)
+        evidence = replace(evidence, metrics=count_every_trial(evidence.metrics, trials_ever(state, trials)))
         verdicts = evaluate_gates(policy, evidence)
         fingerprint = training.fingerprint(policy)
         known = state.of_bundle(digest)
@@ -119,6 +122,7 @@ def project(
                     "policy": policy.digest,
                     "git": {key: lineage["git"][key] for key in ("commit", "clean")},
                     "dvc_lock": (lineage["dvc_lock"] or {}).get("sha256"),
+                    "trials": list(trials),
                     "gates": [verdict.to_dict() for verdict in verdicts],
                 },
             )
@@ -268,6 +272,8 @@ def _log_reports(
     known = client.get_run(run_id).data.params
     runs.log_in_batches(client, run_id, runs.metrics_of(metrics, time), [p for p in params if p.key not in known])
     for entry in sorted(training.reports.iterdir()):
+        if entry.name == COMPARISONS:
+            continue
         if entry.is_dir():
             client.log_artifacts(run_id, str(entry), entry.name)
         else:

@@ -161,8 +161,8 @@ def fit_jumps(
     """Fit by coordinate descent (Nystrup et al. 2020): the best path given centres, the centres given a path.
 
     Each descent begins with the rows cut into equal groups along one direction: the first principal
-    axis, and each feature in turn. The lowest objective is kept; no random number is drawn. With three
-    states or more it may be a local minimum.
+    axis, and each feature in turn. The lowest objective is kept, which may still be that of a local
+    minimum; no random number is drawn.
 
     Parameters
     ----------

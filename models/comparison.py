@@ -292,11 +292,12 @@ def _daily(both: pd.DataFrame, parts: Mapping[str, NDArray[np.bool_]]) -> pd.Dat
 
 
 def _by_part(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return {str(line["part"]): {k: v for k, v in line.items() if k != "part"} for line in table.to_dict("records")}
+    rows = table.to_dict("records")
+    return {str(row["part"]): {str(name): value for name, value in row.items() if name != "part"} for row in rows}
 
 
 def _verdict(figures: Mapping[str, Any]) -> tuple[Word, str]:
-    """Better or worse only where all common days say so and neither holdout nor money say the opposite."""
+    """Better only where all common days say so and the holdout does not say the opposite; worse where they say so."""
     whole, held, net = figures["rank_ic"]["all"], figures["rank_ic"]["holdout"], figures["net"]["all"]
     gap, t, days = whole["difference"], whole["t"], whole["days"]
     told = f"daily rank IC {gap:+.4f} (t = {t:.1f}) on {days:,} common days"
@@ -306,7 +307,8 @@ def _verdict(figures: Mapping[str, Any]) -> tuple[Word, str]:
         return "cannot be told apart", f"The two cannot be told apart: {told}, and |t| = {TOLD_APART:.0f} is the bar."
     sign = np.sign(gap)
     word: Word = "better" if sign > 0 else "worse"
-    if held["days"] and held["difference"] * sign < 0:
+    # The other way round it stays worse: a doubt must never make a challenger look better.
+    if word == "better" and held["days"] and held["difference"] < 0:
         text = f"in the holdout the difference is {held['difference']:+.4f} (t = {held['t']:.1f})"
         return "cannot be told apart", f"The two cannot be told apart: {told}, but {text}, of the opposite sign."
     paid = f"net of costs {net['difference_a_year']:+.1%} a year (t = {net['t']:.1f})"
@@ -320,6 +322,8 @@ def _verdict(figures: Mapping[str, Any]) -> tuple[Word, str]:
         tail = f" In money too: {paid}."
     if not held["days"]:
         tail += " They have no holdout day in common."
+    elif held["difference"] * sign < 0:
+        tail += f" In the holdout alone it is the other way round: {held['difference']:+.4f} (t = {held['t']:.1f})."
     elif not abs(held["t"]) >= TOLD_APART:
         tail += f" The holdout alone is too short to tell: {held['difference']:+.4f} (t = {held['t']:.1f})."
     return word, f"The challenger is {word} at ranking stocks: {told}.{tail}"

@@ -32,8 +32,10 @@ from models.stability import UNKNOWN_REGIME, RegimeRule, market_regimes, size_te
 _PREFIX = "signal_"
 _CALIBRATION_BINS = 20
 _TOP_FEATURES = 15
-_LADDER = ["fold", "rung", "difference", "t", "sessions"]
-_COMPARISON = ["rung", "rank_ic", "rank_ic_t", "days", "difference", "difference_t", "chosen"]
+# Bootstrap blocks must outlast the overlap, and leave enough of them in a year.
+_OVERLAPS_OF_BLOCKS = 2
+_LADDER = ["fold", "rung", "against", "difference", "t", "sessions", "chosen"]
+_COMPARISON = ["rung", "level", "rank_ic", "t", "days", "against", "difference", "difference_t", "chosen"]
 _PATHS = ["rung", "path", "rank_ic", "rank_ic_t", "sharpe"]
 _WEIGHTS = ["fold", "layer", "weight", "sessions"]
 
@@ -128,12 +130,11 @@ def evaluate(
     rung
         The rung of the stack that serves; where it is None, the one that `comparison` marks `chosen`.
     ladder, comparison, weights
-        Evidence of the stack's rungs (`fold, rung, difference, t, sessions`; `rung, rank_ic, rank_ic_t,
-        days, difference, difference_t, chosen`) and the layers' weights (`fold, layer, weight, sessions`).
+        Evidence of the stack's rungs and the layers' weights, as `models.stack.StackResult` holds them.
     importance
         Per layer the share of the fit that each feature bears.
     seeds
-        Per layer the test rank IC of each random seed.
+        Per layer the rank IC, on its validation span, of each fit that differs by its seed alone.
 
     Raises
     ------
@@ -304,7 +305,7 @@ def _superior(
         for name, column in columns.items()
     }
     returns = pd.DataFrame(books).to_numpy(dtype=np.float64)
-    low, consistent, high = overfitting.spa(returns, overfitting.OVERLAPS * horizon, rule.bootstrap_seed)
+    low, consistent, high = overfitting.spa(returns, _OVERLAPS_OF_BLOCKS * horizon, rule.bootstrap_seed)
     return {"spa_p": consistent, "spa_p_lower": low, "spa_p_upper": high}
 
 

@@ -135,24 +135,6 @@ def layer_column(name: str) -> str:
     return f"signal_{LAYERS[name].letter or name}"
 
 
-def combine(
-    predictions: Mapping[str, Column], session: NDArray[np.int32], weights: Mapping[str, float]
-) -> tuple[Column, dict[str, Column]]:
-    """Signal and layer signals of rows, all z-scores within their session.
-
-    Returns
-    -------
-    signal : (R,) float64
-        NaN where a layer's prediction is.
-    layers : dict of (R,) float64
-    """
-    scores = {name: zscores(predictions[name], session) for name in sorted(predictions)}
-    total = np.zeros(len(session))
-    for name, score in scores.items():
-        total += weights[name] * score
-    return zscores(total, session), scores
-
-
 def fill_scale(scale: NDArray[np.floating], session: NDArray[np.int32]) -> Column:
     """The scale, with the session's median in the place of what is not a positive number."""
     out = np.where(np.asarray(scale) > 0, scale, np.nan).astype(np.float64)

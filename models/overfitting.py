@@ -32,8 +32,8 @@ from models.scoring import newey_west_variance
 
 Array = NDArray[np.float64]
 
-# A triangular autocorrelation needs Bartlett lags, and blocks, well beyond the overlap to be summed in full.
-OVERLAPS = 4
+# A triangular autocorrelation needs Bartlett lags well beyond the overlap to be summed in full.
+_OVERLAPS_OF_LAGS = 4
 _SPA_REPETITIONS = 2000
 
 
@@ -188,6 +188,10 @@ def spa(returns: ArrayLike, block: int, seed: int) -> tuple[float, float, float]
     Returns are divided by their own long-run deviation first, which makes the library's maximum of
     means the studentised statistic of Hansen (2005): a wild book cannot drown a steady one.
 
+    Few blocks make it optimistic, as every bootstrap of dependent series is. Three worthless books of
+    overlapping returns over 252 days, blocks twice the overlap, fall below .05 in 10% of simulations for
+    an overlap of 5 and in 19% for one of 21; without overlap in 6%.
+
     Parameters
     ----------
     returns
@@ -206,6 +210,8 @@ def spa(returns: ArrayLike, block: int, seed: int) -> tuple[float, float, float]
     ------
     ConfigError
         `block` is below 1.
+    DataError
+        `returns` is not two-dimensional.
     """
     if block < 1:
         raise ConfigError(f"spa: blocks of {block} periods: choose at least 1")
@@ -262,11 +268,12 @@ def judge_luck(
     -------
     figures
         `trials` (all of them), `trials_complete`, `effective_trials`, `trial_sharpe_variance`,
-        `expected_max_sharpe`, `sharpe_daily`, `psr`, `dsr`, `pbo`, `min_trl_days`, `days`.
+        `expected_max_sharpe`, `sharpe_daily`, `skewness` and plain `kurtosis` of the net returns, `psr`,
+        `dsr`, `pbo`, `min_trl_days`, `days`.
     table
         `layer, trial, days, complete, sharpe_daily`.
     """
-    lags = OVERLAPS * horizon
+    lags = _OVERLAPS_OF_LAGS * horizon
     lines, columns = [], []
     for layer in sorted(trials):
         returns = trials[layer].set_index("date").sort_index()
@@ -293,6 +300,8 @@ def judge_luck(
         "trial_sharpe_variance": variance,
         "expected_max_sharpe": float(np.sqrt(variance) * expected_max_sharpe(len(table))),
         "sharpe_daily": ratio,
+        "skewness": skewness,
+        "kurtosis": kurt,
         "psr": psr(ratio, periods, skewness, kurt),
         "dsr": dsr(ratio, periods, len(table), variance, skewness, kurt),
         "pbo": float(np.mean([pbo_cscv(common, count) for count in blocks])) if blocks else float("nan"),

@@ -23,7 +23,7 @@ from models.dataset import Dataset
 from models.folds import combinatorial
 from models.meta import rung_signal
 from models.overfitting import sharpe
-from models.rungs.base import RUNGS, RungRule, climb_order
+from models.rungs.base import RUNGS, RungRule, climb_order, fit_rung
 from models.scoring import SESSIONS_PER_YEAR, decile_spread, default_lags, newey_west_t, rank_ic
 
 COLUMNS = ("rung", "path", "rank_ic", "rank_ic_t", "sharpe")
@@ -53,6 +53,8 @@ def combinatorial_paths(
         State of the market, as it was told in each row's session.
     rows
         The same rows, with their outcomes; none of the final holdout.
+    rule
+        How the rungs are fitted: the trees on every `tree_every`-th session only.
     horizon, embargo
         Sessions held, and further sessions left out after a test group.
 
@@ -107,7 +109,7 @@ def _predict(
         learn = np.zeros(len(group_of), dtype=bool)
         learn[train] = True
         usable = learn[place] & known
-        rung = RUNGS[name].fit(scores[usable], states[usable], rows.label[usable], rule) if usable.any() else None
+        rung = fit_rung(name, scores[usable], states[usable], rows.label[usable], rows.session[usable], rule)
         if rung is None:
             return None
         for group in np.unique(group_of[test]).tolist():

@@ -88,7 +88,7 @@ class RegimeModel:
         DataError
             Fewer than `min_sessions` returns are known, or they hold no two states.
         """
-        returns = _series(market)
+        returns = np.asarray(market, dtype=np.float64)
         known = int(np.isfinite(returns).sum())
         if known < rule.min_sessions:
             raise DataError(
@@ -120,7 +120,7 @@ class RegimeModel:
         NaN where less than half of the window is known: returns for the first, rows of risk features
         for the second.
         """
-        returns = _series(market)
+        returns = np.asarray(market, dtype=np.float64)
         features = risk_features(returns, HALF_LIVES, FEATURE_WINDOW)
         window = self.rule.window
         probability = filtered_window(self.hmm, returns, window)[:, -1]
@@ -153,13 +153,6 @@ class RegimeModel:
         if len(model.jump.mean) != 3 * len(HALF_LIVES):
             raise DataError(f"regimes: the jump model has {len(model.jump.mean)} features: write the bundle again")
         return model
-
-
-def _series(market: ArrayLike) -> Array:
-    returns = np.ascontiguousarray(market, dtype=np.float64)
-    if returns.ndim != 1:
-        raise DataError(f"regimes: market returns of shape {returns.shape}: give one series, (T,)")
-    return returns
 
 
 def _half_known(known: NDArray[np.bool_], window: int) -> NDArray[np.bool_]:

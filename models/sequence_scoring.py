@@ -6,6 +6,7 @@ Kept apart from the trainer, so that a prediction imports torch and nothing more
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Days:
     ) -> None:
         self.windows, self.days, self.seed = windows, [int(day) for day in days], seed
         self.passes = 0
+        self.rank, self.world = 0, 1
         known = np.isfinite(label)
         self._grid, self._mask = torch.from_numpy(windows.grid), torch.from_numpy(windows.mask)
         self._column = torch.from_numpy(windows.column)
@@ -55,7 +57,18 @@ class Days:
         self._weight = torch.from_numpy(known.astype(np.float32))
 
     def __len__(self) -> int:
-        return len(self.days)
+        return -(-len(self.days) // self.world)
+
+    def share(self, rank: int, world: int) -> Days:
+        """Every `world`-th day of each pass from the `rank`-th on, all shares equally long.
+
+        The shares are dealt after the shuffle, from the same order everywhere. Where the days do not go
+        evenly into them, the first of the pass are dealt again: a device that ran out of days earlier than
+        the others would keep them waiting for its gradients.
+        """
+        part = copy.copy(self)
+        part.rank, part.world = rank, world
+        return part
 
     def __getitem__(self, place: int) -> Batch:
         """The batch of the `place`-th chosen day."""
@@ -69,11 +82,12 @@ class Days:
         return Batch(x, mask, self._label[rows], self._weight[rows])
 
     def __iter__(self) -> Iterator[Batch]:
-        order = np.arange(len(self))
+        order = np.arange(len(self.days))
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.passes]).permutation(len(self))
+            order = np.random.default_rng([self.seed, self.passes]).permutation(len(order))
             self.passes += 1
-        return (self[int(place)] for place in order)
+        dealt = np.resize(order, len(self) * self.world)[self.rank :: self.world]
+        return (self[int(place)] for place in dealt)
 
 
 def make_network(params: SequenceParams, channels: int) -> Network:

@@ -11,6 +11,10 @@ after `patience` epochs without a better one training ends, and the best weights
 The same rows, parameters and seed give the same weights, bit for bit, on the same machine and library;
 no random state, thread count or logger outside is changed.
 
+Several devices each take their share of every pass over the days, and their gradients are averaged: one
+step then learns from as many days as there are devices. Lightning starts one process a device for each
+fit and ends it again, so nothing but the fit runs more than once.
+
 References
 ----------
 Kingma and Ba (2015), Adam: a method for stochastic optimization.
@@ -23,10 +27,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -79,7 +83,11 @@ class Chunks:
 
 
 class DayData(lightning.LightningDataModule):
-    """Training days in a seeded order, and validation days in time order where there are any."""
+    """Training days in a seeded order, and validation days in time order where there are any.
+
+    Each device is handed its share of the training days. All judge all validation days: that is cheap, and
+    needs no gathering of predictions.
+    """
 
     def __init__(self, train: Days, valid: Days | None) -> None:
         super().__init__()
@@ -87,7 +95,8 @@ class DayData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Chunks:
         """The training days; ready batches already, so no loader stands between."""
-        return Chunks(self.train)
+        assert self.trainer is not None
+        return Chunks(self.train.share(self.trainer.global_rank, self.trainer.world_size))
 
     def val_dataloader(self) -> Chunks | list[Batch]:
         """The validation days."""
@@ -103,22 +112,29 @@ class DayModule(lightning.LightningModule):
         Mean daily rank IC of the validation days after each epoch; empty without any.
     """
 
-    def __init__(self, network: Network, params: SequenceParams) -> None:
+    def __init__(self, network: Network, params: SequenceParams, seed: int) -> None:
         super().__init__()
         # each day of a chunk is a step of its own
         self.automatic_optimization = False
-        self.network, self.params = network, params
+        self.network, self.params, self.seed = network, params, seed
         self.history: list[float] = []
         self._best: dict[str, Tensor] | None = None
         self._best_epoch = -1
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_fit_start(self) -> None:
+        """Settings of a process that was started for this fit alone, as one of several: nothing outlives it."""
+        if self.trainer.world_size > 1:
+            torch.set_num_threads(self.params.num_threads)
+            torch.manual_seed(self.seed + self.global_rank)
 
     def training_step(self, chunk: list[Batch], place: int) -> None:
         """One step of descent a day."""
         descent = self.optimizers(use_pl_optimizer=False)
         assert isinstance(descent, torch.optim.Optimizer)
         for batch in chunk:
-            step(self.network, batch, descent, self.params)
+            # Lightning's way backward averages the gradients of several devices
+            step(self.network, batch, descent, self.params, self.manual_backward)
 
     def validation_step(self, chunk: list[Batch], place: int) -> None:
         """Remember each day's predictions."""
@@ -126,7 +142,8 @@ class DayModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far; end training if they have not been for too long."""
-        found = _mean_rank_ic(self._judged)
+        # one device's figure decides for all, so that they stop together
+        found: float = self.trainer.strategy.broadcast(_mean_rank_ic(self._judged))
         self._judged = []
         self.history.append(found)
         if self._best is None or found > self.history[self._best_epoch]:
@@ -140,6 +157,14 @@ class DayModule(lightning.LightningModule):
         if self._best is not None:
             self.network.load_state_dict(self._best)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """What comes back with the weights from a process of its own."""
+        return {"history": self.history, "best_epoch": self._best_epoch}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take it over."""
+        self.history, self._best_epoch = state["history"], state["best_epoch"]
+
     @property
     def best(self) -> float:
         """Rank IC of the weights that were kept; NaN without validation days."""
@@ -150,11 +175,17 @@ class DayModule(lightning.LightningModule):
         return optimizer(self.network, self.params)
 
 
-def step(network: Network, batch: Batch, descent: torch.optim.Optimizer, params: SequenceParams) -> None:
+def step(
+    network: Network,
+    batch: Batch,
+    descent: torch.optim.Optimizer,
+    params: SequenceParams,
+    backward: Callable[[Tensor], None] = Tensor.backward,
+) -> None:
     """One step down the gradient of a day's loss, its length clipped."""
     loss = day_loss(network(batch.x, batch.mask), batch.label, batch.weight, params.mse_weight)
     descent.zero_grad()
-    loss.backward()
+    backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), params.gradient_clip)
     descent.step()
 
@@ -203,7 +234,7 @@ def fit_network(params: SequenceParams, train: Days, valid: Days | None, seed: i
         A weight is no longer finite.
     """
     with steady(params.num_threads), seeded(seed), quiet():
-        module = DayModule(make_network(params, train.windows.grid.shape[2]), params)
+        module = DayModule(make_network(params, train.windows.grid.shape[2]), params, seed)
         make_trainer(params, valid is not None).fit(module, datamodule=DayData(train, valid))
         network = module.network.cpu().eval()
     if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
@@ -216,6 +247,8 @@ def make_trainer(params: SequenceParams, validate: bool) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=params.accelerator,
         devices=params.devices,
+        # what "auto" would choose for several runs the whole command again for each of them
+        strategy="ddp_spawn" if params.several_devices else params.strategy,
         precision=params.precision,
         max_epochs=params.epochs,
         limit_val_batches=1.0 if validate else 0,

@@ -33,7 +33,8 @@ from models.dataset import Dataset
 from models.folds import Fold, known_before
 from models.inputs import session_bounds, zscores
 from models.meta import Column, Meta, fill_scale, layer_column, rung_signal
-from models.rungs.base import RUNGS, Rung, RungRule, climb_order
+from models.rungs.base import RUNGS, Rung, RungRule, climb_order, fit_rung
+from models.rungs.equal import Equal
 from models.scoring import default_lags, newey_west_t, rank_ic
 from models.states import StateModel, StateRule, state_columns
 
@@ -236,10 +237,10 @@ class _Fitted:
         past = rows.take(slice(0, stop))
         usable = known_before(past.session, at, horizon) & past.known
         known, told = scores[:stop][usable], states.rows(past)[usable]
-        rungs: dict[str, Rung] = {}
+        rungs: dict[str, Rung] = {LOWEST: Equal(scores.shape[1])}
         for name in climb_order():
-            if name == LOWEST or (len(known) and (states.names or not RUNGS[name].needs_states)):
-                fitted = RUNGS[name].fit(known, told, past.label[usable], rule)
+            if name != LOWEST and (states.names or not RUNGS[name].needs_states):
+                fitted = fit_rung(name, known, told, past.label[usable], past.session[usable], rule)
                 if fitted is not None:
                     rungs[name] = fitted
         return cls(states, rungs)

@@ -74,6 +74,17 @@ def status() -> None:
 
 
 @app.command()
+def compare(
+    challenger: Version,
+    champion: Annotated[str, typer.Argument(help="The version to compare with.")] = "champion",
+) -> None:
+    """Set a version against another on the days of both; print, and write reports/compare/A-vs-B."""
+    from pipelines import compare as stage
+
+    stage.compare(_root(), challenger, champion)
+
+
+@app.command()
 def review(
     version: Version,
     decision: Annotated[str, typer.Argument(help="approve or reject")],

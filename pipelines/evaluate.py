@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from core.files import atomic_directory, atomic_file, read_json, read_parquet, write_json, write_parquet, write_text
+from features.kernels import rolling_mean
+from features.panel import Panel
 from features.returns import market_return
 from models.evaluation import Evaluation, evaluate
-from pipelines.layout import BACKTEST, CLEAN, DATASET, REPORTS, STACK, TUNE
+from pipelines.layout import BACKTEST, CLEAN, DATASET, REPORTS, STACK, TRAIN, TUNE
 from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
 from reporting.evaluation import evaluation_page
 
+SIZE_SESSIONS = 63
+
 
 def main(settings: Settings) -> None:
     """Write the metrics that the gates read, the tables behind them, plots, and the page."""
-    columns = read_json(STACK / "meta.json")["columns"]
+    meta = read_json(STACK / "meta.json")
     signals = read_parquet(STACK / "oof.parquet")
+    panel = load_panel(CLEAN, settings.universe)
+    layers = sorted(settings.layers)
     result = evaluate(
         # Judged by the layers' names; the letters are for those who read signals.
-        signals.rename(columns={column: f"signal_{layer}" for layer, column in columns.items()}),
-        load_outcomes(),
-        trials={layer: read_parquet(TUNE / layer / "returns.parquet") for layer in sorted(settings.layers)},
+        signals.rename(columns={column: f"signal_{layer}" for layer, column in meta["columns"].items()}),
+        load_outcomes(panel),
+        trials={layer: read_parquet(TUNE / layer / "returns.parquet") for layer in layers},
         equity=read_parquet(BACKTEST / "daily.parquet"),
         backtest=read_json(BACKTEST / "summary.json"),
-        market=load_market(settings),
+        market=pd.Series(market_return(panel), index=pd.DatetimeIndex(panel.dates)),
         horizon=settings.target.horizon,
         level=settings.stack.level,
         rule=settings.evaluation,
+        rung=meta.get("rung"),
+        **{name: read_table(STACK / f"{name}.parquet") for name in ("paths", "ladder", "comparison", "weights")},
+        importance=read_by_layer(layers, "importance.json"),
+        seeds=read_by_layer(layers, "seeds.json"),
     )
     with atomic_directory(REPORTS / "evaluation") as folder:
         for name, table in sorted(result.tables.items()):
@@ -45,21 +57,44 @@ def main(settings: Settings) -> None:
         print(f"rank IC, {part}: " + ", ".join(told))
 
 
-def load_outcomes() -> pd.DataFrame:
-    """Outcome and sector of every row of the dataset, by date and symbol."""
+def read_table(path: Path) -> pd.DataFrame | None:
+    """A table of the stack; None where the stack wrote none."""
+    return read_parquet(path) if path.is_file() else None
+
+
+def read_by_layer(layers: Sequence[str], name: str) -> dict[str, Any]:
+    """What each layer that has such a file wrote about its fit."""
+    files = {layer: TRAIN / layer / name for layer in layers}
+    return {layer: read_json(path) for layer, path in files.items() if path.is_file()}
+
+
+def load_outcomes(panel: Panel) -> pd.DataFrame:
+    """Outcome, sector and size of every row of the dataset, by date and symbol."""
     rows = read_parquet(DATASET / "rows.parquet", columns=["session", "symbol", "forward", "raw"])
     dates = read_parquet(DATASET / "sessions.parquet")["date"].to_numpy()
     symbols = read_parquet(DATASET / "symbols.parquet")
+    names = symbols["symbol"].to_numpy()
     sector = label_sectors(symbols["symbol"], read_sectors())
+    size = pd.DataFrame(traded_size(panel), panel.dates, panel.symbols).reindex(index=dates, columns=names).to_numpy()
     return pd.DataFrame(
         {
             "date": dates[rows["session"]],
-            "symbol": symbols["symbol"].to_numpy()[rows["symbol"]],
+            "symbol": names[rows["symbol"]],
             "forward": rows["forward"],
             "raw": rows["raw"],
             "sector": sector[rows["symbol"]],
+            "size": size[rows["session"], rows["symbol"]],
         }
     )
+
+
+def traded_size(panel: Panel) -> NDArray[np.float64]:
+    """`(T, N)` log of the mean value traded a session over the last quarter, known at each close.
+
+    Traded value stands for size, since shares outstanding are not known of every source.
+    """
+    mean = rolling_mean(panel["close"] * panel["volume"], SIZE_SESSIONS, SIZE_SESSIONS // 2)
+    return np.log(np.where(mean > 0, mean, np.nan))
 
 
 def label_sectors(symbols: pd.Series, sectors: Mapping[str, str]) -> NDArray[np.object_]:
@@ -73,12 +108,6 @@ def read_sectors() -> dict[str, str]:
     if not (CLEAN / "securities.parquet").is_file():
         return {}
     return dict(read_parquet(CLEAN / "securities.parquet", columns=["symbol", "sector"]).to_numpy())
-
-
-def load_market(settings: Settings) -> pd.Series:
-    """Equal-weight return of the universe by date."""
-    panel = load_panel(CLEAN, settings.universe)
-    return pd.Series(market_return(panel), index=pd.DatetimeIndex(panel.dates))
 
 
 def write_plots(result: Evaluation) -> None:

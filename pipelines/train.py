@@ -44,6 +44,7 @@ def main(settings: Settings, layer: str) -> None:
     with atomic_directory(TRAIN / layer) as folder:
         write_parquet(folder / "oof.parquet", oof)
         write_json(folder / "importance.json", result.importance)
+        write_json(folder / "seeds.json", list(result.model.seed_scores))
         (folder / "model").mkdir()
         result.model.save(folder / "model")
     checkpoints.clear()

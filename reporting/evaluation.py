@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reporting.page import Card, Page, Verdict, new_figure
-from reporting.verdict import LUCK_RULED_OUT, claims_of, headline, number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from reporting import figures
+from reporting.page import Card, Page, Verdict
+from reporting.verdict import LUCK_RULED_OUT, SUPERIOR_P, TOLD_APART, claims_of, headline, number, told_p
 
 _Metrics = Mapping[str, Any]
 
@@ -41,7 +39,8 @@ def evaluation_page(
     page.section("In short").bullets([claim.text for claim in claims]).cards(_cards(metrics))
     if gates:
         _gates(page, gates)
-    _skill(page, metrics, tables)
+    _skill(page, tables)
+    _layers(page, metrics, tables)
     _money(page, metrics, tables)
     _certainty(page, metrics, tables)
     _where(page, tables)
@@ -83,14 +82,14 @@ def _gates(page: Page, gates: list[Mapping[str, Any]]) -> None:
     page.section("Gates", "What a version must pass before it may be promoted.").table(frame)
 
 
-def _skill(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> None:
+def _skill(page: Page, tables: Mapping[str, pd.DataFrame]) -> None:
     intro = (
         "Rank IC: the daily correlation of the signal's ranks with the ranks of the residual returns that followed; "
         "its t-value allows for overlapping outcomes (Newey-West). Decile spread: best minus worst tenth, a year, net."
     )
     page.section("Does it rank stocks?", intro)
     daily = tables["daily_ic"]
-    page.figure(_cumulative(daily), "Cumulative daily rank IC; shaded: the final holdout.")
+    page.figure(figures.cumulative(daily), "Cumulative daily rank IC; shaded: the final holdout.")
     names = ["layer", "part", "rank_ic", "rank_ic_t", "icir", "ic", "decile_spread", "hit_rate", "days", "rows"]
     formats = {"rank_ic": ".4f", "rank_ic_t": ".1f", "icir": ".3f", "ic": ".4f", "decile_spread": ".1%"}
     page.table(
@@ -99,8 +98,97 @@ def _skill(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) ->
         formats={**formats, "hit_rate": ".0%"},
         headings={"rank_ic": "rank IC", "rank_ic_t": "t", "icir": "ICIR", "ic": "IC", "hit_rate": "days above 0"},
     )
-    page.figure(_bars(tables["by_year"], "year"), "Rank IC by year, with its t-value.")
-    page.figure(_deciles(tables["deciles"]), "Mean residual return over the holding period by tenth of the signal.")
+    page.figure(figures.bars(tables["by_year"], "year"), "Rank IC by year, with its t-value.")
+    page.figure(
+        figures.deciles(tables["deciles"]), "Mean residual return over the holding period by tenth of the signal."
+    )
+
+
+def _layers(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> None:
+    intro = (
+        "The stack is worth its trouble where it ranks stocks better than its best layer, and a layer earns its place "
+        "where the stack leans on it. Differences are taken day by day on the test part; a |t| below "
+        f"{TOLD_APART:.0f} may be chance. Seeds are fits that differ by chance alone, scored on their validation days: "
+        "a difference between layers no larger than their spread means little."
+    )
+    page.section("Which layer earns its place?", intro)
+    formats = {"test": ".4f", "test_t": ".1f", "holdout": ".4f", "holdout_t": ".1f", "stack_less_layer": "+.4f"}
+    page.table(
+        _standing(metrics, tables),
+        "Rank IC, the stack's lead over each layer, the mean weight of the layer over the blocks.",
+        formats={**formats, "t": ".1f", "mean_weight": ".2f"},
+        headings={"test_t": "t", "holdout_t": "t", "t": "t of the lead"},
+    )
+    comparison, ladder = _table(tables, "comparison"), _table(tables, "ladder")
+    if {"rung", "rank_ic", "difference", "difference_t"} <= set(comparison.columns):
+        shown = ["rung", "rank_ic", "t", "days", "against", "difference", "difference_t", "chosen"]
+        page.table(
+            comparison[[name for name in shown if name in comparison]],
+            "The ladder of ways to combine the layers, before the holdout: each rung against the one next below. "
+            "The days on which they were fitted differ: compare by the difference. The chosen one serves from now on.",
+            formats={"rank_ic": ".4f", "difference": "+.4f", "difference_t": ".1f"}
+            | ({"t": ".1f"} if "t" in comparison else {}),
+            headings={"rank_ic": "rank IC", "difference_t": "t of the difference"},
+            empty="No rung was compared.",
+        )
+    if len(ladder) and {"fold", "rung", "t", "chosen", "sessions"} <= set(ladder.columns):
+        page.table(
+            _climbs(ladder), "What each block of history was served by, and the t of each rung's gain until then."
+        )
+    if len(_table(tables, "weights")):
+        page.figure(figures.weights(tables["weights"]), "Mean weight of each layer, block by block.")
+    seeds = _table(tables, "seeds")
+    if len(seeds):
+        spread = seeds.groupby("layer")["rank_ic"].agg(["size", "min", "mean", "max", "std"]).reset_index()
+        page.table(
+            spread,
+            "Rank IC of fits that differ by their seed alone, on validation days.",
+            formats=dict.fromkeys(("min", "mean", "max", "std"), ".4f"),
+            headings={"size": "seeds", "min": "lowest", "max": "highest", "std": "standard deviation"},
+        )
+    if len(_table(tables, "attribution")):
+        page.figure(
+            figures.attribution(tables["attribution"]),
+            "What each layer leans on most: shares of its fit, not of its success.",
+        )
+
+
+def _table(tables: Mapping[str, pd.DataFrame], name: str) -> pd.DataFrame:
+    """A table that may not have been made."""
+    return tables.get(name, pd.DataFrame())
+
+
+def _standing(metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One line for the stack and each layer."""
+    paired, weights = metrics.get("paired") or {}, _table(tables, "weights")
+    mean = weights.groupby("layer")["weight"].mean() if len(weights) else pd.Series(dtype=float)
+    lines = []
+    for name, test in metrics["test"].items():
+        held, lead = metrics["holdout"].get(name), paired.get(name)
+        lines.append(
+            {
+                "layer": name,
+                "test": number(test, "rank_ic"),
+                "test_t": number(test, "rank_ic_t"),
+                "holdout": number(held, "rank_ic"),
+                "holdout_t": number(held, "rank_ic_t"),
+                "stack_less_layer": number(lead, "difference"),
+                "t": number(lead, "difference_t"),
+                "mean_weight": float(mean.get(name, np.nan)),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _climbs(ladder: pd.DataFrame) -> pd.DataFrame:
+    """One line a block: what served it, the sessions that were known, the t of each rung's gain."""
+    gains = ladder.pivot_table(index="fold", columns="rung", values="t", aggfunc="first", sort=False)
+    blocks = ladder.groupby("fold")
+    served = ladder[ladder["chosen"].astype(bool)].groupby("fold")["rung"].first()
+    table = pd.DataFrame({"served_by": served.reindex(list(blocks.groups)), "known_sessions": blocks["sessions"].max()})
+    for rung in gains.columns:
+        table[f"t of {rung}"] = [format(t, ".1f") if np.isfinite(t) else "–" for t in gains[rung].reindex(table.index)]
+    return table.rename_axis("block").reset_index()
 
 
 def _money(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -108,7 +196,9 @@ def _money(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) ->
         "A dollar-neutral book traded at the next session's close, after commission, spread, impact and borrowing. "
         "It is a model of trading, not a record of it."
     )
-    page.section("What does it earn?", intro).figure(_equity(tables["equity"]), "Growth and drawdown of the book.")
+    page.section("What does it earn?", intro).figure(
+        figures.equity_curve(tables["equity"]), "Growth and drawdown of the book."
+    )
     rows = {
         "Return a year, net": ("net_return", ".1%"),
         "Return a year, gross": ("gross_return", ".1%"),
@@ -140,10 +230,10 @@ def _certainty(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]
     )
     page.section("Does it know when it is wrong?", intro)
     page.figure(
-        _reliability(tables["calibration"]),
+        figures.reliability(tables["calibration"]),
         "Tenths of the rows; on the line, what it states is what happens. Bars: two standard errors.",
     )
-    page.figure(_coverage(tables["coverage"], number(sure, "level")), "Share of outcomes inside the interval.")
+    page.figure(figures.coverage(tables["coverage"], number(sure, "level")), "Share of outcomes inside the interval.")
 
 
 def _where(page: Page, tables: Mapping[str, pd.DataFrame]) -> None:
@@ -153,15 +243,19 @@ def _where(page: Page, tables: Mapping[str, pd.DataFrame]) -> None:
     captions = {
         "by_regime": "By market volatility, told from the past alone.",
         "by_sector": "Inside each sector.",
+        "by_size": "Inside each third by size, told by the value traded over the last quarter.",
         "by_year": "By year.",
     }
     for name, caption in captions.items():
+        if name not in tables:
+            continue
         page.table(
             tables[name].astype({tables[name].columns[0]: str}),
             caption,
             formats=formats,
             headings=headings,
             verdicts={"rank_ic": _sign},
+            empty=f"{caption} Nothing is known.",
         )
 
 
@@ -184,7 +278,15 @@ def _luck(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> 
         texts.append(f"Probability that picking the best trial was overfitting: {pbo:.2f} (a noisy figure).")
     else:
         texts.append("The probability of overfitting cannot be told: it needs two trials with enough days in common.")
+    skewness, kurtosis = number(luck, "skewness"), number(luck, "kurtosis")
+    if np.isfinite(skewness):
+        texts.append(
+            f"The book's daily returns have a skewness of {skewness:.2f} and a kurtosis of {kurtosis:.1f} (a normal "
+            "has 0 and 3); the figures above allow for it."
+        )
+    texts.append(_superior(luck))
     page.section("Could it be luck?").bullets(texts)
+    _paths(page, luck, _table(tables, "paths"))
     trials = tables["trials"].assign(sharpe_annual=tables["trials"]["sharpe_daily"] * np.sqrt(252))
     summary = trials.groupby("layer", sort=True)["sharpe_annual"].agg(["size", "min", "median", "max"]).reset_index()
     page.table(
@@ -196,77 +298,37 @@ def _luck(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> 
     )
 
 
+def _superior(luck: _Metrics) -> str:
+    p = number(luck, "spa_p")
+    if not np.isfinite(p):
+        return "Whether the best of the stack and its layers beats cash in the holdout cannot be told: it is too short."
+    bounds = f"{number(luck, 'spa_p_lower'):.2f} to {number(luck, 'spa_p_upper'):.2f}"
+    return (
+        f"Holdout, net: the best of the stack and its layers beats cash with {told_p(p)} (bounds {bounds}; the bar is "
+        f"{SUPERIOR_P}), allowed for looking at all of them. On so short a part the test is on the optimistic side."
+    )
+
+
+def _paths(page: Page, luck: _Metrics, table: pd.DataFrame) -> None:
+    """Other orders of history."""
+    if not len(table):
+        page.paragraph("No other path through history was tried.")
+        return
+    summary = table.groupby("rung", sort=False)["rank_ic"].agg(["size", "min", "median", "max"]).reset_index()
+    caption = (
+        "Rank IC along combinatorial paths before the holdout: parts of history predicted by fits on the other parts, "
+        "later ones too. It tells how much hangs on the order of history, not what could have been earned. "
+        f"Worst path of the rung that serves: {number(luck, 'paths_worst_ic'):.4f}."
+    )
+    page.figure(figures.paths(table), "Each mark is one path through all of history.")
+    page.table(
+        summary,
+        caption,
+        formats=dict.fromkeys(("min", "median", "max"), ".4f"),
+        headings={"size": "paths", "min": "worst", "max": "best"},
+        verdicts={"min": _sign},
+    )
+
+
 def _sign(value: Any) -> Verdict | None:
     return "bad" if value is not None and value < 0 else None
-
-
-def _shade_holdout(axes: Any, daily: pd.DataFrame) -> None:
-    held = daily.loc[daily["holdout"].astype(bool), "date"]
-    if len(held):
-        axes.axvspan(held.iloc[0], held.iloc[-1], color="#8a8f98", alpha=0.15, linewidth=0)
-
-
-def _cumulative(daily: pd.DataFrame) -> Figure:
-    figure, axes = new_figure()
-    names = [name for name in daily.columns if name not in ("date", "holdout")]
-    for name in names:
-        axes.plot(
-            daily["date"], daily[name].fillna(0.0).cumsum(), label=name, linewidth=2.0 if name == "stack" else 1.0
-        )
-    _shade_holdout(axes, daily)
-    axes.legend(loc="upper left")
-    axes.set_ylabel("sum of daily rank IC")
-    return figure
-
-
-def _bars(table: pd.DataFrame, key: str) -> Figure:
-    figure, axes = new_figure(height=2.6)
-    values = table["rank_ic"].to_numpy(dtype=np.float64)
-    bars = axes.bar(table[key].astype(str), values, color=["#3fa27a" if v > 0 else "#c7566f" for v in values])
-    axes.bar_label(bars, [f"t = {t:.1f}" for t in table["rank_ic_t"]], padding=2, fontsize=8)
-    axes.margins(y=0.15)
-    axes.set_ylabel("rank IC")
-    return figure
-
-
-def _deciles(table: pd.DataFrame) -> Figure:
-    figure, axes = new_figure(height=2.4)
-    axes.bar(table["decile"], table["forward"] * 1e4)
-    axes.set_xticks(table["decile"])
-    axes.set_xlabel("tenth of the signal (10 = strongest buy)")
-    axes.set_ylabel("basis points")
-    return figure
-
-
-def _equity(equity: pd.DataFrame) -> Figure:
-    figure, (top, bottom) = new_figure(2, 1, height=4.2, sharex=True, height_ratios=[2, 1])
-    for name in ("gross", "net"):
-        if name in equity:
-            top.plot(equity["date"], (1.0 + equity[name]).cumprod(), label=name)
-    top.legend(loc="upper left")
-    top.set_ylabel("growth of 1")
-    wealth = np.concatenate([[1.0], (1.0 + equity["net"]).cumprod()])
-    bottom.fill_between(
-        equity["date"], (wealth / np.maximum.accumulate(wealth) - 1.0)[1:] * 100, alpha=0.5, linewidth=0
-    )
-    bottom.set_ylabel("drawdown, %")
-    return figure
-
-
-def _reliability(table: pd.DataFrame) -> Figure:
-    figure, axes = new_figure(width=5.0, height=3.2)
-    # Two standard deviations of a share; overlapping outcomes make the true noise larger still.
-    noise = 2 * np.sqrt(table["realised"] * (1 - table["realised"]) / table["rows"])
-    axes.axline((0.5, 0.5), slope=1.0, color="#8a8f98", linewidth=1, linestyle="--")
-    axes.errorbar(table["stated"], table["realised"], noise, marker="o", markersize=4, linestyle="none")
-    axes.set_xlabel("stated probability of a wrong sign")
-    axes.set_ylabel("share that was wrong")
-    return figure
-
-
-def _coverage(table: pd.DataFrame, level: float) -> Figure:
-    figure, axes = new_figure(height=2.2)
-    axes.plot(table["date"], table["rolling"] * 100)
-    axes.axhline(level * 100, color="#8a8f98", linewidth=1, linestyle="--")
-    axes.set_ylabel("coverage, %, rolling year")
-    return figure

@@ -5,7 +5,7 @@ A layer is one module of this package that decorates a class with `@LAYERS.regis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -57,6 +57,8 @@ class Layer(Protocol):
         Sessions of `Dataset.market`, the predicted one included, that a prediction reads; 0 where it reads none.
     libraries
         Distributions that it is fitted and served with, beside those that every layer uses.
+    seed_scores
+        Rank IC on the validation span of each fit that differs by its seed alone; empty where there is one.
     wants_validation
         Whether `fit` uses a purged validation span; where not, those rows are learned from instead.
 
@@ -71,7 +73,16 @@ class Layer(Protocol):
     space: ClassVar[Space]
     libraries: ClassVar[tuple[str, ...]]
     lookback: int
-    market_lookback: int
+
+    @property
+    def seed_scores(self) -> Sequence[float]:
+        """Rank IC of each of several fits that differ by their seed."""
+        ...
+
+    @property
+    def market_lookback(self) -> int:
+        """Sessions of the market's return that a prediction reads."""
+        ...
 
     @property
     def wants_validation(self) -> bool:

@@ -15,6 +15,7 @@ the state of sentiment).
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -70,6 +71,7 @@ class BehaviourLayer:
     space: ClassVar[Space] = {"alpha": Range(1e-3, 1.0, log=True), "moving": Range(0.01, 10.0, log=True)}
     libraries: ClassVar[tuple[str, ...]] = ()
     lookback = 1
+    seed_scores: Sequence[float] = ()
     wants_validation = False
 
     def __init__(self, params: BehaviourParams) -> None:

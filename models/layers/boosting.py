@@ -11,6 +11,7 @@ López de Prado (2018), Advances in financial machine learning, ch. 4 (`uniquene
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -87,6 +88,7 @@ class BoostingLayer:
     libraries: ClassVar[tuple[str, ...]] = ("lightgbm",)
     lookback = 1
     market_lookback = 0
+    seed_scores: Sequence[float] = ()
 
     def __init__(self, params: BoostingParams) -> None:
         self.params = params

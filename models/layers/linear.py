@@ -11,6 +11,7 @@ Hoerl and Kennard (1970), Ridge regression: biased estimation for nonorthogonal 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -45,6 +46,7 @@ class LinearLayer:
     libraries: ClassVar[tuple[str, ...]] = ()
     lookback = 1
     market_lookback = 0
+    seed_scores: Sequence[float] = ()
     wants_validation = False
 
     def __init__(self, params: LinearParams) -> None:

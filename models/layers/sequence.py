@@ -17,17 +17,19 @@ Sundararajan, Taly and Yan (2017), Axiomatic attribution for deep networks.
 
 from __future__ import annotations
 
+import pkgutil
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from core.errors import ConfigError, DataError
 from core.files import atomic_file, read_json, write_json
 from core.params import Params, parse
+from models import networks
 from models.dataset import Dataset
 from models.inputs import zscores
 from models.layers.base import LAYERS, NOTHING_KNOWN, Choice, Range, Space
@@ -44,7 +46,7 @@ _SAMPLE_DAYS, _SAMPLE_STEPS = 8, 4
 class SequenceParams(Params):
     """Parameters of the networks and of their training."""
 
-    network: Literal["gru", "tcn", "dlinear", "tsmixer", "patch", "cross"] = "gru"
+    network: str = Field(default="gru", description="a module of models.networks")
     channels: list[str] = Field(
         default=[
             "reversal_1",
@@ -75,18 +77,35 @@ class SequenceParams(Params):
     min_names: int = Field(default=20, ge=2, description="fewest known labels of a day that is learned from")
     seeds: int = Field(default=3, ge=1, le=100, description="networks whose standardised scores are averaged")
     accelerator: Literal["cpu", "gpu", "cuda", "mps", "auto"] = Field(default="cpu", description="of the training")
-    devices: int | list[int] = Field(default=1, description="one device: 1, or its number in brackets")
+    devices: int | list[int] = Field(default=1, description="how many, or the numbers of those meant in brackets")
+    strategy: Literal["auto", "ddp_spawn"] = Field(
+        default="auto", description="auto: the device itself; where there are several, ddp_spawn (a process each)"
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field(default="32-true", description="of the training")
-    num_threads: int = Field(default=2, ge=1, description="fixed, because sums may depend on it in the last bit")
+    # a step is too small to be split: two threads gain little alone, and wait for each other on a busy machine
+    num_threads: int = Field(default=1, ge=1, description="fixed, because sums may depend on it in the last bit")
+
+    @field_validator("network")
+    @classmethod
+    def _known(cls, network: str) -> str:
+        # found by the names of the modules, since importing them would import torch
+        names = sorted(found.name for found in pkgutil.iter_modules(networks.__path__) if found.name != "base")
+        if network not in names:
+            raise ValueError(f"no such network; known: {', '.join(names)}")
+        return network
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.network == "patch" and self.hidden % 4:
             raise ValueError("the patch network needs a hidden that is a multiple of 4")
-        # a network is too small to be shared among devices: what they tell each other would cost more
-        if self.devices != 1 and not (isinstance(self.devices, list) and len(self.devices) == 1):
-            raise ValueError("devices is 1, or one device's number in brackets: [0]")
+        if not self.devices or (isinstance(self.devices, int) and self.devices < 1):
+            raise ValueError("devices is 1 or more, or a list of the devices' numbers: [0]")
         return self
+
+    @property
+    def several_devices(self) -> bool:
+        """Whether training is shared among devices."""
+        return (len(self.devices) if isinstance(self.devices, list) else self.devices) > 1
 
 
 @LAYERS.register("sequence")

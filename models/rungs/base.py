@@ -29,6 +29,7 @@ class RungRule(Params):
         default=1.0, ge=0, description="`gate`: penalty for moving the weights, as `ridge` counts"
     )
     trees: int = Field(default=100, ge=1, le=1000)
+    tree_every: int = Field(default=5, ge=1, description="learn from every k-th session: neighbours' outcomes overlap")
     tree_rate: float = Field(default=0.05, gt=0, le=1)
     tree_leaves: int = Field(default=7, ge=2, le=15)
     tree_leaf_rows: int = Field(default=1000, ge=1, description="fewest rows of a leaf")
@@ -46,6 +47,8 @@ class Rung(Protocol):
         Place on the ladder; a higher one has more freedom.
     needs_states
         Whether it reads the states; it is left out where there are none.
+    thinned
+        Whether it is fitted on every `RungRule.tree_every`-th session only, to save time.
 
     Notes
     -----
@@ -55,6 +58,7 @@ class Rung(Protocol):
 
     level: ClassVar[int]
     needs_states: ClassVar[bool]
+    thinned: ClassVar[bool]
 
     @classmethod
     def fit(cls, scores: Array, states: Array, label: NDArray[np.floating], rule: RungRule) -> Self | None:
@@ -95,6 +99,23 @@ RUNGS: Registry[type[Rung]] = Registry("rung", "models.rungs")
 def climb_order() -> tuple[str, ...]:
     """Names of all rungs, smallest first."""
     return tuple(sorted(RUNGS, key=lambda name: RUNGS[name].level))
+
+
+def fit_rung(
+    name: str, scores: Array, states: Array, label: NDArray[np.floating], session: NDArray[np.integer], rule: RungRule
+) -> Rung | None:
+    """A rung fitted on known rows; None where they are too few (see `Rung.fit`).
+
+    Parameters
+    ----------
+    session : (n,)
+        Session index of each row; of a thinned rung the multiples count, so that the choice stays as data grows.
+    """
+    kind = RUNGS[name]
+    if kind.thinned and rule.tree_every > 1:
+        kept = session % rule.tree_every == 0
+        scores, states, label = scores[kept], states[kept], label[kept]
+    return kind.fit(scores, states, label, rule) if len(scores) else None
 
 
 @numba.njit(cache=True)

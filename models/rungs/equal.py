@@ -24,6 +24,7 @@ class Equal:
 
     level: ClassVar[int] = 0
     needs_states: ClassVar[bool] = False
+    thinned: ClassVar[bool] = False
 
     width: int
 

@@ -3,7 +3,8 @@
 w(z) = softmax(A [1, z]) and the signal is c sum_k w_k s_k with c > 0. Minimises
 |y - c S w|^2 / n + lambda c^2 |A|^2 / K^2: near the equal weights (A = 0) |A| / K is how far the weights
 have moved, so lambda counts as in rung 1. With the best c put in, that is to maximise m^2 / g, where
-m = mean(y Sw) and g = mean((Sw)^2) + lambda |A|^2 / K^2. Its logarithm is climbed from A = 0 by L-BFGS.
+m = mean(y Sw) > 0 and g = mean((Sw)^2) + lambda |A|^2 / K^2. L-BFGS climbs m |m| / g from A = 0: smooth
+where m changes sign, so that a trial step too far ends no search, while no ascent leads there.
 
 References
 ----------
@@ -33,6 +34,7 @@ class Gate:
 
     level: ClassVar[int] = 4
     needs_states: ClassVar[bool] = True
+    thinned: ClassVar[bool] = False
 
     coef: Array
     slope: float
@@ -46,8 +48,15 @@ class Gate:
         if moments.equal_slope() <= 0:
             return None
         shape = (scores.shape[1], states.shape[1] + 1)
+        # the tolerances are absolute, the gain is a squared correlation: count in units of that of equal weights
+        unit = -loss(np.zeros(shape), moments, rule.gate_ridge)[0]
+
+        def scaled(flat: Array) -> tuple[float, Array]:
+            value, gradient = loss(flat.reshape(shape), moments, rule.gate_ridge)
+            return value / unit, gradient / unit
+
         found = minimize(
-            lambda flat: loss(flat.reshape(shape), moments, rule.gate_ridge),
+            scaled,
             np.zeros(shape[0] * shape[1]),
             jac=True,
             method="L-BFGS-B",
@@ -76,21 +85,20 @@ class Gate:
 
 
 def loss(coef: Array, moments: Moments, ridge: float) -> tuple[float, Array]:
-    """Minus the log of m^2 / g (see the module's text) and its gradient, flat.
+    """-m |m| / g (see the module's text) and its gradient, flat.
 
-    Infinite where the signal that the weights give has no positive slope.
+    Where m > 0 the least mean square error, penalty included, less that of no signal.
     """
     weights = softmax(affine(moments.states, coef))
     m, g = _fit_of(weights, moments)
-    if m <= 0:
-        return np.inf, np.zeros(coef.size)
     scale = ridge / len(coef) ** 2
-    g += scale * float((coef**2).sum())
-    along = 2.0 * np.einsum("tkl,tl->tk", moments.gram, weights) / g - 2.0 * moments.moment / m
+    g = max(g + scale * float((coef**2).sum()), 1e-300)
+    slope = m / g
+    along = 2.0 * abs(slope) * (slope * np.einsum("tkl,tl->tk", moments.gram, weights) - moments.moment)
     logits = weights * (along - (weights * along).sum(axis=1, keepdims=True))
     design = np.column_stack([np.ones(len(moments.states)), moments.states])
-    gradient = logits.T @ design + 2.0 * scale * coef / g
-    return math.log(g) - 2.0 * math.log(m), gradient.ravel()
+    gradient = logits.T @ design + 2.0 * scale * slope * abs(slope) * coef
+    return -m * abs(slope), gradient.ravel()
 
 
 def _fit_of(weights: Array, moments: Moments) -> tuple[float, float]:

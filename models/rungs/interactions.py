@@ -31,6 +31,7 @@ class Interactions:
 
     level: ClassVar[int] = 2
     needs_states: ClassVar[bool] = True
+    thinned: ClassVar[bool] = False
 
     coef: Array
 

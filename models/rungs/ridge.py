@@ -29,6 +29,7 @@ class Ridge:
 
     level: ClassVar[int] = 1
     needs_states: ClassVar[bool] = False
+    thinned: ClassVar[bool] = False
 
     fixed: Array
 

@@ -23,8 +23,8 @@ from models.rungs.base import RUNGS, Array, RungRule, normalised
 if TYPE_CHECKING:
     import lightgbm
 
-# fixed, because the model's text records it
-_THREADS = 2
+# fixed, because the model's text records it; so small a job gains little from more, and on busy cores loses much
+_THREADS = 1
 
 
 @RUNGS.register("trees")
@@ -34,6 +34,7 @@ class Trees:
 
     level: ClassVar[int] = 3
     needs_states: ClassVar[bool] = True
+    thinned: ClassVar[bool] = True
 
     width: int
     booster: lightgbm.Booster

@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from core.errors import ConfigError, DataError
+from market import hmm
 from market.hmm import GaussianHMM, filtered, filtered_window, fit_hmm, log_likelihood, predicted, smoothed
 
 MODEL = GaussianHMM(
@@ -201,6 +202,19 @@ def test_more_iterations_never_lower_the_likelihood():
     # The replaced start moves the first row alone, by less than the steps gain.
     assert (np.diff(likelihoods) > -0.05).all()
     assert likelihoods[-1] > likelihoods[0] + 0.5
+
+
+@pytest.mark.parametrize(("seed", "better"), [(261, 1), (105, 21)])
+def test_the_better_of_two_starts_is_kept(seed, better, monkeypatch):
+    x = 0.01 * np.random.default_rng(seed).standard_t(5, 200)
+    both = fit_hmm(x)
+    runs = {}
+    for span in hmm.SPANS:
+        monkeypatch.setattr(hmm, "SPANS", (span,))
+        runs[span] = fit_hmm(x)
+    (other,) = set(runs) - {better}
+    assert both.to_dict() == runs[better].to_dict()
+    assert log_likelihood(runs[better], x) > log_likelihood(runs[other], x) + 1
 
 
 def test_fit_skips_unobserved_sessions():

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, DataError
+from market import jumps
 from market.jumps import (
     UNKNOWN,
     JumpModel,
@@ -174,8 +175,24 @@ def test_fit_finds_what_every_path_finds():
 def test_a_higher_penalty_jumps_less():
     noise = np.random.default_rng(2).normal(size=3000)
     values = np.convolve(noise, 0.97 ** np.arange(200))[:3000, None]
-    jumps = [np.count_nonzero(np.diff(online_states(fit_jumps(values, penalty=p), values))) for p in (0, 2, 20)]
-    assert jumps[0] > jumps[1] > jumps[2] >= 1
+    counts = [np.count_nonzero(np.diff(online_states(fit_jumps(values, penalty=p), values))) for p in (0, 2, 20)]
+    assert counts[0] > counts[1] > counts[2] >= 1
+
+
+def test_the_best_of_several_descents_is_kept():
+    # Slow random features: groups along one direction or another end in different local minima.
+    rng = np.random.default_rng(0)
+    values = np.column_stack([np.convolve(rng.normal(size=900), 0.98 ** np.arange(300))[:800] for _ in range(3)])
+    model = fit_jumps(values, penalty=10.0)
+    got = objective(model, values, offline_states(model, values))
+    scaled = (values - model.mean) / model.scale
+    axis = np.linalg.eigh(np.cov(scaled, rowvar=False))[1][:, -1]
+    ends = [jumps._descend(scaled, line, 2, 10.0, 100)[2] for line in (scaled @ axis, *scaled.T)]
+    assert got == pytest.approx(min(ends))
+    assert got < max(ends) - 50
+    # Many random beginnings find nothing that matters.
+    noise = [np.convolve(rng.normal(size=849), np.ones(50), "valid") for _ in range(30)]
+    assert got <= min(jumps._descend(scaled, line, 2, 10.0, 100)[2] for line in noise) * 1.001
 
 
 def test_refusals():

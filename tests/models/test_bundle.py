@@ -2,6 +2,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from core.errors import BundleError, DataError
 from models.bundle import Bundle, write_bundle
 from models.folds import FoldRule, walk_forward
-from models.meta import combine
+from models.inputs import zscores
 from models.stack import StackRule, stack
 from models.training import train_layer
 
@@ -57,11 +58,9 @@ def test_predicts_what_the_models_in_memory_predict(made, folder):
     day, scale = day_of(made, 239)
     frame = bundle.predict(day, scale)
     meta = made.parts["meta"]
-    expected, scores = combine(
-        {name: layer.predict(day) for name, layer in made.parts["layers"].items()},
-        day.session,
-        dict(zip(meta.layers, meta.weights, strict=True)),
-    )
+    scores = {name: zscores(made.parts["layers"][name].predict(day), day.session) for name in meta.layers}
+    weights = dict(zip(meta.layers, meta.weights, strict=True))
+    expected = zscores(sum(weights[name] * score for name, score in scores.items()), day.session)
     assert frame["signal"].to_numpy().tobytes() == expected.tobytes()
     assert frame["signal_a"].to_numpy().tobytes() == scores["boosting"].tobytes()
     assert frame["expected_return"].tolist() == (expected * meta.slope).tolist()
@@ -197,6 +196,76 @@ def code(repository, tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(folder, repository, code):
     return load_served(repository, folder, code)
+
+
+DEEP = {
+    "sequence": {
+        "channels": ["x*"], "network": "dlinear", "lookback": 4, "epochs": 1, "seeds": 1, "every": 2, "num_threads": 1
+    },
+    "behaviour": {"features": ["x*"], "states": {"states": [], "regimes": {"window": 60, "min_sessions": 180}}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deep(make_dataset, tmp_path_factory):
+    """A bundle whose layers look back on sessions of rows and of the market, and whose rung reads its state."""
+    data = make_dataset(ic=0.15, sessions=620, symbols=30)
+    rule = FoldRule(train_sessions=400, test_sessions=80, holdout_sessions=80, embargo=1, valid_sessions=40)
+    folds = walk_forward(data.dates, rule, HORIZON)
+    trained = {name: train_layer(name, params, data, folds, 1) for name, params in DEEP.items()}
+    scale = np.full(len(data), 0.03, np.float32)
+    oof = {name: layer.oof for name, layer in trained.items()}
+    rule = StackRule(warmup_sessions=20, rung="gate", states=[], regimes={"window": 60, "min_sessions": 180})
+    parts = {
+        "layers": {name: layer.model for name, layer in trained.items()},
+        "meta": stack(oof, data, folds, rule, horizon=HORIZON, scale=scale).meta,
+        "declared": [{"name": name, "lookback": 5, "family": "made"} for name in data.features],
+        "params": {"seed": 1},
+        "dataset": data,
+        "feeds": {},
+    }
+    folder = tmp_path_factory.mktemp("deep") / "bundle"
+    write_bundle(folder, **parts)
+    return types.SimpleNamespace(data=data, scale=scale, parts=parts, folder=folder)
+
+
+class TestLookingBack:
+    """A day alone, with what the bundle looks back on and no more, has the bits of the history."""
+
+    def alone(self, made, bundle, session):
+        rows = made.data.between(session - bundle.lookback + 1, session)
+        known = np.arange(len(made.data.dates)) > session - bundle.market_lookback
+        return replace(rows, market=np.where(known & (np.arange(len(known)) <= session), made.data.market, np.nan))
+
+    def test_bits(self, deep):
+        bundle = Bundle.load(deep.folder)
+        assert bundle.lookback == 4
+        assert bundle.market_lookback == 60 + 252 - 1
+        manifest = json.loads((deep.folder / "manifest.json").read_text())
+        assert (manifest["lookback"], manifest["market_lookback"]) == (4, 311)
+        whole = bundle.predict(deep.data, deep.scale, 0)
+        for session in (500, 619):
+            scale = deep.scale[deep.data.rows(session, session)]
+            day = bundle.predict(self.alone(deep, bundle, session), scale, session)
+            same = whole[whole["date"] == deep.data.dates[session]].reset_index(drop=True)
+            assert len(day) == deep.data.rows(session, session).stop - deep.data.rows(session, session).start
+            assert day.equals(same)
+
+    def test_the_served_model_says_the_same(self, deep, repository, code):
+        model = load_served(repository, deep.folder, code)
+        bundle = Bundle.load(deep.folder)
+        rows = self.alone(deep, bundle, 600)
+        frame = pd.concat([rows.keys(), pd.DataFrame(rows.X, columns=list(rows.features))], axis=1)
+        market = deep.data.market[600 - bundle.market_lookback + 1 : 601]
+        found = model.predict(None, frame, {"market": market.tolist()})
+        unknown = np.full(len(rows.between(600, 600)), np.nan)
+        expected = bundle.predict(rows, unknown, 600, reasons=False)
+        for name in found:
+            assert found[name].tolist() == expected[name].tolist(), name
+        with pytest.raises(ValueError, match="310 market returns were given, 311 are needed"):
+            model.predict(None, frame, {"market": market[1:].tolist()})
+        with pytest.raises(ValueError, match="3 dates were given, the layers look back on 4"):
+            model.predict(None, frame[frame["date"] > frame["date"].min()], {"market": market.tolist()})
 
 
 class TestServedModel:

@@ -41,23 +41,26 @@ def test_both_states_find_the_stress(fitted):
     assert set(np.unique(states[judged, 1])) == {0.0, 1.0}
 
 
-def test_states_are_the_last_rows_of_the_two_models_on_a_window(fitted):
-    model, market, _ = fitted
+@pytest.mark.parametrize("window", [5, 252])
+def test_states_are_the_last_rows_of_the_two_models_on_a_window(fitted, window):
+    model, market = RegimeModel(RegimeRule(window=window), fitted[0].hmm, fitted[0].jump), fitted[1]
     states = model.states(market)
     features = risk_features(market)
-    for t in (300, 777, 1399):
-        rows = slice(t - RULE.window + 1, t + 1)
+    for t in range(290, 1400, 13):
+        rows = slice(t - window + 1, t + 1)
         assert states[t, 0] == filtered(model.hmm, market[rows])[-1, 1]
         assert states[t, 1] == online_states(model.jump, features[rows])[-1]
 
 
-def test_a_row_has_the_same_bits_from_its_lookback_alone(fitted):
-    model, market, _ = fitted
-    assert model.lookback == RULE.window + FEATURE_WINDOW - 1
-    gaps = market.copy()
+@pytest.mark.parametrize("window", [5, 252])
+def test_a_row_has_the_same_bits_from_its_lookback_alone(fitted, window):
+    model = RegimeModel(RegimeRule(window=window), fitted[0].hmm, fitted[0].jump)
+    assert model.lookback == window + FEATURE_WINDOW - 1
+    gaps = fitted[1].copy()
     gaps[:40] = gaps[[600, 900, 901]] = np.nan
     states = model.states(gaps)
-    for t in (*range(0, 1400, 61), 502, 503, 1399):
+    # The first days of each stress too, when a filter still remembers the calm.
+    for t in (*range(0, 1400, 61), *range(300, 320), *range(750, 770), 502, 503, 1399):
         part = gaps[max(0, t - model.lookback + 1) : t + 1]
         assert np.array_equal(model.states(part)[-1], states[t], equal_nan=True)
 

@@ -21,10 +21,13 @@ SMALL: dict[str, Any] = {
         "simulated": {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.2},
     },
     "universe": {"min_dollar_volume": 0.0},
-    "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126},
+    "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126, "valid_sessions": 20},
     "tuning": {"trials": 2},
     # One thread: two processes that train at once slow each other down many times over.
-    "layers": {"boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1}},
+    "layers": {
+        "boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1},
+        "sequence": {"network": "dlinear", "lookback": 10, "every": 2, "epochs": 2, "seeds": 2, "num_threads": 1},
+    },
 }
 
 

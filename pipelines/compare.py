@@ -1,0 +1,128 @@
+"""What `signals compare` does: two registered versions on the same days, from their stored evidence alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from core.errors import DataError, GovernanceError
+from core.files import atomic_directory, write_json, write_text
+from governance.evidence import Stored, stored
+from governance.ledger import Ledger
+from governance.places import LEDGER
+from governance.promotion import version_number
+from governance.state import State
+from models.comparison import Comparison
+from models.comparison import compare as compare_records
+from pipelines.console import Printer
+from pipelines.layout import REPORTS
+from pipelines.policy import load_policy
+from reporting.compare import MONEY_FORMATS, RANK_FORMATS, comparison_page
+from reporting.page import format_value
+
+CHAMPION = "champion"
+# What decides the stocks and the outcomes that a rank IC is measured on.
+_JUDGED_ON = ("data", "universe", "target")
+# The page has turnover and costs beside; a terminal has not the room.
+_MONEY_COLUMNS = ("challenger_sharpe", "champion_sharpe", "difference_a_year", "t", "correlation")
+
+
+def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
+    """Print how a version stands to another, and write the page and the figures.
+
+    Raises
+    ------
+    DataError
+        The versions' outcomes span different horizons, they have too few days in common, or one has no
+        daily record.
+    GovernanceError
+        A version is unknown, there is no champion, or stored evidence was changed.
+    """
+    state = State(Ledger(root / LEDGER).read())
+    first, second = (stored(root, state, _version(root, state, name)) for name in (challenger, champion))
+    if first.horizon != second.horizon:
+        raise DataError(
+            f"version {first.version} predicts {first.horizon} sessions ahead, version {second.version} "
+            f"{second.horizon}: their rank ICs do not measure the same; compare versions of one target.horizon"
+        )
+    result = compare_records(first.daily, second.daily, first.horizon)
+    notes = _notes(first, second)
+    names = f"version {first.version}", f"version {second.version}"
+    folder = REPORTS / "compare" / f"{first.version}-vs-{second.version}"
+    with atomic_directory(root / folder) as temporary:
+        write_json(temporary / "comparison.json", _for_machines(first, second, result, notes))
+        write_text(temporary / "report.html", comparison_page(result, *names, notes))
+    _show(Printer(), result, names, notes, folder)
+
+
+def _version(root: Path, state: State, name: str) -> int:
+    """Number of a version; who the champion is says the ledger, whatever the alias says."""
+    if name != CHAMPION:
+        return version_number(root, load_policy(root), name)
+    if state.champion is None:
+        raise GovernanceError("no version is in production: name the version to compare with (see `signals status`)")
+    return int(state.champion.payload["version"])
+
+
+def _notes(first: Stored, second: Stored) -> list[str]:
+    """Why the two may differ for other reasons than the models."""
+    if first.version == second.version:
+        return [f"version {first.version} is compared with itself"]
+    if first.bundle_digest == second.bundle_digest:
+        return ["both versions hold the same bundle"]
+    changed = [name for name in _JUDGED_ON if first.params.get(name) != second.params.get(name)]
+    if not changed:
+        return []
+    return [
+        f"judged on different rows: params.yaml differs in {', '.join(changed)}, so part of the difference may be the "
+        "stocks or the outcomes, not the model"
+    ]
+
+
+def _for_machines(first: Stored, second: Stored, result: Comparison, notes: Sequence[str]) -> dict[str, Any]:
+    who = {
+        name: {"version": side.version, "bundle": side.bundle_digest, "author": side.author}
+        for name, side in (("challenger", first), ("champion", second))
+    }
+    tables = {name: result.tables[name].to_dict("records") for name in ("by_regime", "by_year", "layers")}
+    figures = {**result.figures, "first": f"{result.figures['first']:%Y-%m-%d}"}
+    figures["last"] = f"{result.figures['last']:%Y-%m-%d}"
+    return {**who, "verdict": result.word, "sentence": result.sentence, "notes": list(notes), **figures, **tables}
+
+
+def _show(printer: Printer, result: Comparison, names: Sequence[str], notes: Sequence[str], folder: Path) -> None:
+    figures = result.figures
+    printer.line(
+        f"{names[0]} (challenger) against {names[1]} (champion): {figures['days']:,} common days, "
+        f"{figures['first']:%Y-%m-%d} to {figures['last']:%Y-%m-%d}, {figures['horizon']} sessions ahead"
+    )
+    for note in notes:
+        printer.warning(note)
+    titles = {
+        "rank_ic": ("Mean daily rank IC, t of the paired daily difference", RANK_FORMATS),
+        "net": (
+            "Net of costs: Sharpe a year, t of the difference of daily returns",
+            {name: MONEY_FORMATS[name] for name in _MONEY_COLUMNS},
+        ),
+        "by_regime": ("Rank IC by regime", RANK_FORMATS),
+        "by_year": ("Rank IC by year", RANK_FORMATS),
+        "layers": ("Rank IC by layer, same days", {name: RANK_FORMATS[name] for name in ("challenger", "champion")}),
+    }
+    for name, (title, formats) in titles.items():
+        _print_table(printer, title, result.tables[name], formats)
+    printer.line(result.sentence, {"better": "bold green", "worse": "bold red"}.get(result.word, "bold yellow"))
+    printer.line(f"report: {(folder / 'report.html').as_posix()}")
+
+
+def _print_table(printer: Printer, title: str, table: pd.DataFrame, formats: dict[str, str]) -> None:
+    # The first column is what the line is about; a year among them is no quantity.
+    key = str(table.columns[0])
+    columns = [key, *(["days"] if "days" in table else []), *formats]
+    rows = [
+        [str(row[key]), *(format_value(row[name], formats.get(name)) for name in columns[1:])]
+        for row in table.to_dict("records")
+    ]
+    printer.table(title, [name.replace("_", " ") for name in columns], rows)
