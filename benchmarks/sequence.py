@@ -114,10 +114,11 @@ def ours(work: dict[str, Any], days: int) -> str:
 
 
 def bare(work: dict[str, Any], days: int) -> str:
-    """The loop written out, on the same batches; the digest of the weights."""
+    """The loop written out, on the same batches and loss; the digest of the weights."""
     import torch
 
     from models.sequence_scoring import make_network, seeded, steady
+    from models.sequence_training import day_loss
 
     chosen = params(work)
     with steady(1), seeded(SEED):
@@ -128,12 +129,7 @@ def bare(work: dict[str, Any], days: int) -> str:
         data = batches(work, days)
         for _ in range(work["epochs"]):
             for x, mask, label, weight in data:
-                scores, count = network(x, mask), weight.sum()
-                own = (scores - (scores * weight).sum() / count) * weight
-                true = (label - (label * weight).sum() / count) * weight
-                correlation = (own * true).sum() / torch.sqrt((own * own).sum() * (true * true).sum() + 1e-12)
-                apart = scores - label
-                loss = chosen.mse_weight * (apart * apart * weight).sum() / count - correlation
+                loss = day_loss(network(x, mask), label, weight, chosen.mse_weight)
                 descent.zero_grad()
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(network.parameters(), chosen.gradient_clip)

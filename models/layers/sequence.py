@@ -46,7 +46,7 @@ _SAMPLE_DAYS, _SAMPLE_STEPS = 8, 4
 class SequenceParams(Params):
     """Parameters of the networks and of their training."""
 
-    network: str = Field(default="gru", description="a module of models.networks")
+    network: str = Field(default="tcn", description="a module of models.networks")
     channels: list[str] = Field(
         default=[
             "reversal_1",
