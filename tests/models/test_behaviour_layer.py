@@ -73,5 +73,5 @@ def test_regimes_come_from_the_market_before(make_dataset):
 
 
 def test_nothing_to_read(make_dataset):
-    with pytest.raises(ConfigError, match="none of panic_selling, .* is in the dataset"):
+    with pytest.raises(ConfigError, match=r"none of panic_selling, .* is in the dataset"):
         make_layer("behaviour", {}).fit(make_dataset(), None, 0)

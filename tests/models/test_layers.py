@@ -12,6 +12,7 @@ SMALL = {
     "linear": {},
     "behaviour": {"features": ["x*"], "alpha": 0.01, "states": {"states": [], "regimes": None}},
     "boosting": {"n_estimators": 20, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1},
+    "sequence": {"network": "dlinear", "channels": ["x*"], "lookback": 3, "hidden": 8, "epochs": 3, "seeds": 2},
 }
 
 
@@ -43,8 +44,8 @@ class TestEveryLayer:
     def test_a_day_alone_has_the_same_bits(self, name, make_dataset):
         data = make_dataset()
         layer = self.fitted(name, data)
-        day = data.between(100, 100)
-        assert layer.predict(day).tobytes() == layer.predict(data)[data.rows(100, 100)].tobytes()
+        day = data.between(100 - layer.lookback + 1, 100)
+        assert layer.predict(day, 100).tobytes() == layer.predict(data)[data.rows(100, 100)].tobytes()
 
     def test_rows_without_outcome_teach_nothing_but_rank(self, name, make_dataset):
         data = make_dataset()
@@ -76,8 +77,8 @@ class TestEveryLayer:
             self.fitted(name, make_dataset().between(238, 239))
 
     def test_unknown_parameter(self, name):
-        with pytest.raises(ConfigError, match=f"layers.{name}.depth: unknown parameter"):
-            make_layer(name, {"depth": 3})
+        with pytest.raises(ConfigError, match=f"layers.{name}.unheard_of: unknown parameter"):
+            make_layer(name, {"unheard_of": 3})
 
 
 def test_ridge_matches_the_textbook(make_dataset):
@@ -134,7 +135,7 @@ def test_boosting_learns_from_further_horizons(make_dataset, tmp_path):
     np.testing.assert_allclose(base, base[0], atol=1e-9)
     both.save(tmp_path)
     assert type(both).load(tmp_path).predict(data).tobytes() == both.predict(data).tobytes()
-    with pytest.raises(DataError, match="horizons 2, 9, not 21: add it to target.auxiliary"):
+    with pytest.raises(DataError, match=r"horizons 2, 9, not 21: add it to target\.auxiliary"):
         make_layer("boosting", {**SMALL["boosting"], "horizons": [21]}).fit(data, None, 3)
 
 

@@ -63,7 +63,7 @@ class TestLoss:
 class TestLearning:
     @pytest.mark.parametrize("network", NETWORKS.names())
     def test_finds_what_was_three_sessions_ago(self, network, delayed):
-        layer = fitted(delayed.between(0, 110), network=network, seeds=1, epochs=8, every=1)
+        layer = fitted(delayed.between(0, 110), network=network, seeds=1, epochs=4, every=1, learning_rate=0.02)
         later = delayed.between(111, 146)
         scores = layer.predict(delayed, 111)[: len(later)]
         assert rank_ic(scores, later.label, later.session).mean() > 0.25
@@ -72,9 +72,11 @@ class TestLearning:
     def test_finds_nothing_in_shuffled_labels(self, delayed):
         label, known = delayed.label.copy(), delayed.known
         label[known] = np.random.default_rng(2).permutation(label[known])
-        layer = fitted(replace(delayed, label=label).between(0, 110), network="tcn", seeds=1, epochs=8, every=1)
-        later = delayed.between(111, 146)
-        assert abs(rank_ic(layer.predict(delayed, 111)[: len(later)], later.label, later.session).mean()) < 0.1
+        shuffled = replace(delayed, label=label)
+        layer = fitted(shuffled.between(0, 110), network="tcn", seeds=1, epochs=4, every=1, learning_rate=0.02)
+        later = shuffled.between(111, 146)
+        # 1,951 rows: a standard error of .023
+        assert abs(rank_ic(layer.predict(shuffled, 111)[: len(later)], later.label, later.session).mean()) < 0.07
 
     def test_the_best_epoch_is_kept(self, make_dataset):
         data = make_dataset(sessions=120)
@@ -117,19 +119,19 @@ class TestLearning:
             fitted(data, min_names=61)
 
     def test_divergence_is_told(self, make_dataset):
-        data = make_dataset(sessions=60)
+        data = make_dataset(sessions=40)
         data.X[:, 0] = np.arange(len(data))
         with pytest.raises(DataError, match="lower learning_rate"):
-            fitted(data, learning_rate=1.0, weight_decay=10.0, epochs=60, mse_weight=1e38, network="dlinear")
+            fitted(data, learning_rate=1.0, weight_decay=10.0, epochs=1, mse_weight=1e38, network="dlinear")
 
 
 class TestSameBits:
     @pytest.mark.parametrize("network", NETWORKS.names())
     def test_a_seed_decides_the_files_and_they_hold_all(self, network, make_dataset, tmp_path):
-        data = make_dataset(sessions=60)
+        data = make_dataset(sessions=40, symbols=30, features=3)
         for part in ("a", "b"):
             (tmp_path / part).mkdir()
-            layer = fitted(data, data.between(40, 57), network=network, dropout=0.2, epochs=1)
+            layer = fitted(data, data.between(25, 37), network=network, dropout=0.2, epochs=1)
             layer.save(tmp_path / part)
         files = sorted(file.name for file in (tmp_path / "a").iterdir())
         assert files == ["sequence.json", "weights_0.safetensors", "weights_1.safetensors"]
@@ -137,7 +139,7 @@ class TestSameBits:
             assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
         again = SequenceLayer.load(tmp_path / "a")
         assert again.predict(data).tobytes() == layer.predict(data).tobytes()
-        assert again.contributions(data, 55).tobytes() == layer.contributions(data, 55).tobytes()
+        assert again.contributions(data, 39).tobytes() == layer.contributions(data, 39).tobytes()
         assert again.seed_scores == layer.seed_scores
         assert again.importance() == layer.importance()
 
@@ -148,10 +150,10 @@ class TestSameBits:
 
     @pytest.mark.parametrize("network", NETWORKS.names())
     def test_a_day_with_its_context_alone(self, network, make_dataset):
-        data = make_dataset(sessions=60)
+        data = make_dataset(sessions=40, symbols=30)
         layer = fitted(data, network=network, epochs=1, seeds=1)
         scores = layer.predict(data)
-        for day in (3, 30, 59):
+        for day in (3, 30, 39):
             context = data.between(day - layer.lookback + 1, day)
             assert layer.predict(context, day).tobytes() == scores[data.rows(day, day)].tobytes()
         # a session less of context is not enough
@@ -177,11 +179,11 @@ class TestSameBits:
 class TestExplanations:
     @pytest.mark.parametrize("network", NETWORKS.names())
     def test_parts_add_up_to_the_score_but_for_a_constant_of_the_day(self, network, make_dataset):
-        data = make_dataset(sessions=60)
+        data = make_dataset(sessions=40, symbols=30, features=3)
         layer = fitted(data, network=network, epochs=1)
-        parts = layer.contributions(data, 57)
-        day = data.since(57).session
-        rest = layer.predict(data, 57) - parts.sum(axis=1)
+        parts = layer.contributions(data, 38)
+        day = data.since(38).session
+        rest = layer.predict(data, 38) - parts.sum(axis=1)
         for session in np.unique(day):
             assert np.ptp(rest[day == session]) < 1e-6
 
@@ -200,6 +202,7 @@ class TestExplanations:
         network = layer.networks[0]
         with torch.no_grad():
             network.head.weight.zero_()
+            network.head.bias.zero_()
             scores = layer.predict(data, 59)
             # the last day's windows, one channel at a time, all others at the middle
             x, mask = make_windows(data, 4).day(59)
@@ -242,7 +245,9 @@ class TestDevices:
         days = self.days(make_dataset, None, 20)
         chunks = list(Chunks(days))
         assert len(chunks) == len(Chunks(days)) == 2
-        assert torch.equal(torch.cat([day.label for chunk in chunks for day in chunk]), torch.cat([d.label for d in days]))
+        assert torch.equal(
+            torch.cat([day.label for chunk in chunks for day in chunk]), torch.cat([d.label for d in days])
+        )
 
     def test_switches_reach_the_trainer(self):
         alone = make_trainer(SequenceParams(), True)
@@ -293,7 +298,7 @@ class TestRefusals:
         for damage in (
             lambda: file.write_bytes(file.read_bytes()[:-4]),
             lambda: torch.save({"a": 1}, file),
-            lambda: fitted_weights(wrong, file),
+            lambda: save_weights(wrong, file),
             file.unlink,
         ):
             damage()
@@ -301,7 +306,7 @@ class TestRefusals:
                 SequenceLayer.load(tmp_path)
 
 
-def fitted_weights(network, file):
+def save_weights(network, file):
     from safetensors.torch import save_file
 
     save_file(network.state_dict(), file)

@@ -87,9 +87,10 @@ class TestCheckpoints:
                 raise KeyboardInterrupt
             return fit_predict(*given)
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr("models.training.fit_predict", dies)
-            self.train(make_dataset, folder)
+            with pytest.raises(KeyboardInterrupt):
+                self.train(make_dataset, folder)
 
     def counted(self, make_dataset, folder, monkeypatch, identity=("d",)):
         """Train to the end; the result and how many folds were fitted."""

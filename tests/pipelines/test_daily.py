@@ -65,6 +65,20 @@ def test_without_a_champion_nothing_is_served(served) -> None:
     assert "champion" in done.stderr
 
 
+def test_a_version_cannot_be_told_apart_from_itself(served) -> None:
+    done = served.signals("compare", "candidate", "1")
+    assert "The two cannot be told apart" in done.stdout
+    assert "WARNING version 1 is compared with itself" in done.stdout
+    told = json.loads((served.root / "reports/compare/1-vs-1/comparison.json").read_text())
+    daily = pd.read_parquet(served.root / "reports/evaluation/daily.parquet")
+    assert told["days"] == daily["stack"].notna().sum() > 500
+    assert told["rank_ic"]["all"]["challenger"] == pytest.approx(daily["stack"].mean())
+    refused = served.signals("compare", "candidate", check=False)
+    assert refused.returncode == 7
+    assert refused.stderr.count("\n") == 1
+    assert "no version is in production" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("as_of", "code", "words"),
     [

@@ -22,7 +22,7 @@ def values(repository: Path) -> dict:
 def test_the_repositorys_params_are_valid(repository: Path) -> None:
     settings = load_settings(repository / "params.yaml")
     assert set(settings.features) == {"market", "fundamental", "text", "behaviour", "macro"}
-    assert set(settings.layers) == {"linear", "boosting"}
+    assert set(settings.layers) == {"linear", "boosting", "sequence", "behaviour"}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,12 @@ def test_a_bundle_carries_every_default_and_no_folder(values: dict) -> None:
     values["data"] = {"source": "files", "path": "/somewhere/private"}
     del values["target"]["beta_window"]
     told = parse_settings(values).resolved(("seed", "data", "universe", "target", "features", "layers"))
-    assert told["target"] == {"horizon": 5, "beta_window": 252, "beta_shrinkage": pytest.approx(1 / 3)}
+    assert told["target"] == {
+        "horizon": 5,
+        "auxiliary": [1, 21],
+        "beta_window": 252,
+        "beta_shrinkage": pytest.approx(1 / 3),
+    }
     assert "private" not in str(told)
     again = parse_inputs(json.loads(json.dumps(told)))
     assert [feature.name for feature in again.features] == [f.name for f in parse_settings(values).inputs.features]
