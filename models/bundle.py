@@ -162,9 +162,7 @@ class Bundle:
             reason = str(error).splitlines()[0]
             raise BundleError(f"{folder} cannot be read ({reason}): make the bundle again with `dvc repro`") from error
 
-    def predict(
-        self, data: Dataset, scale: NDArray[np.floating], first: int = 0, reasons: bool = True
-    ) -> pd.DataFrame:
+    def predict(self, data: Dataset, scale: NDArray[np.floating], first: int = 0, reasons: bool = True) -> pd.DataFrame:
         """Signals of whole sessions.
 
         Parameters

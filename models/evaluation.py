@@ -27,7 +27,7 @@ from models import overfitting
 from models.calibration import brier, ece, log_loss, reliability
 from models.comparison import daily_record, stack_minus_layers
 from models.scoring import MIN_NAMES, SESSIONS_PER_YEAR, decile_means, decile_spread, rank_ic, rank_ic_by, score
-from models.stability import UNKNOWN_REGIME, RegimeRule, market_regimes, size_terciles, stability
+from models.stability import UNKNOWN_REGIME, VolatilityRule, market_regimes, size_terciles, stability
 
 _PREFIX = "signal_"
 _CALIBRATION_BINS = 20
@@ -65,7 +65,7 @@ class EvaluationRule(Params):
     coverage_sessions: int = Field(default=250, ge=20)
     pbo_blocks: list[int] = Field(default=[8, 12, 16], min_length=1)
     bootstrap_seed: int = Field(default=7, ge=0)
-    regimes: RegimeRule = RegimeRule()
+    regimes: VolatilityRule = VolatilityRule()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ UNKNOWN_REGIME = "unknown"
 SIZES = ("small", "middle", "large")
 
 
-class RegimeRule(Params):
+class VolatilityRule(Params):
     """How regimes are told apart.
 
     Attributes
@@ -33,7 +33,7 @@ class RegimeRule(Params):
     history: int = Field(default=126, ge=3)
 
 
-def market_regimes(returns: pd.Series, rule: RegimeRule) -> pd.Series:
+def market_regimes(returns: pd.Series, rule: VolatilityRule) -> pd.Series:
     """Regime of each session, from the market's trailing volatility against its own past alone.
 
     The lowest, middle and highest third of the past are calm, normal and stress.

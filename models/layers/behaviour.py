@@ -117,16 +117,13 @@ class BehaviourLayer:
             )
         self.features = train.features
         self._told = StateModel.fit(train, int(train.session[-1]) + 1, self.params.states)
-        moments = Moments.of(self._inputs(train)[known], self._told.rows(train)[known], train.label[known])
-        design = np.column_stack([np.ones(len(moments.states)), moments.states])
-        width, terms = len(self.measures), design.shape[1]
-        gram = np.einsum("ti,tj,tkl->kilj", design, design, moments.gram, optimize=True)
-        moment = np.einsum("ti,tk->ki", design, moments.moment).ravel()
+        states = self._told.rows(train)[known]
+        gram, moment = Moments.of(self._inputs(train)[known], states, train.label[known]).moving()
+        width, terms = len(self.measures), 1 + states.shape[1]
         # a measure without any value has no variance: the floor keeps its weight at zero
         penalty = np.full((width, terms), max(self.params.moving, 1e-9))
         penalty[:, 0] = max(self.params.alpha, 1e-9)
-        system = gram.reshape(width * terms, width * terms) + np.diag(penalty.ravel())
-        self.coef = np.linalg.solve(system, moment).reshape(width, terms)
+        self.coef = np.linalg.solve(gram + np.diag(penalty.ravel()), moment).reshape(width, terms)
         return self
 
     def _inputs(self, data: Dataset) -> NDArray[np.float64]:

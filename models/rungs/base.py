@@ -182,6 +182,20 @@ class Moments:
         gram, moment = _moments(scores, label.astype(np.float64), bounds)
         return cls(states[bounds[:-1]], gram / len(scores), moment / len(scores))
 
+    def moving(self) -> tuple[Array, Array]:
+        """Normal equations of weights that move along a line with the states.
+
+        Returns
+        -------
+        gram : (K (1 + J), K (1 + J))
+        moment : (K (1 + J),)
+            The unknowns are (K, 1 + J), flattened: each score's weight at states of 0, then its slope on each state.
+        """
+        design = np.column_stack([np.ones(len(self.states)), self.states])
+        size = self.moment.shape[1] * design.shape[1]
+        gram = np.einsum("ti,tj,tkl->kilj", design, design, self.gram, optimize=True).reshape(size, size)
+        return gram, np.einsum("ti,tk->ki", design, self.moment).ravel()
+
     def equal_slope(self) -> float:
         """Least-squares slope of the label on the mean of the scores; at least 0."""
         equal = np.full(self.moment.shape[1], 1.0 / self.moment.shape[1])

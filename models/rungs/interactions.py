@@ -41,11 +41,8 @@ class Interactions:
         if not len(scores):
             return None
         moments = Moments.of(scores, states, label)
-        design = np.column_stack([np.ones(len(moments.states)), moments.states])
-        layers, terms = scores.shape[1], design.shape[1]
-        size = layers * terms
-        gram = np.einsum("ti,tj,tkl->kilj", design, design, moments.gram, optimize=True).reshape(size, size)
-        moment = np.einsum("ti,tk->ki", design, moments.moment).ravel()
+        gram, moment = moments.moving()
+        layers, terms = scores.shape[1], 1 + states.shape[1]
         # a hair of ridge keeps layers that agree in every row apart
         penalty = np.full((layers, terms), max(rule.interaction_ridge, 1e-9))
         penalty[:, 0] = max(rule.ridge, 1e-9)

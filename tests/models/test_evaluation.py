@@ -7,7 +7,7 @@ from core.errors import DataError
 from models.evaluation import EvaluationRule, evaluate
 from models.overfitting import dsr
 from models.scoring import default_lags, newey_west_t
-from models.stability import RegimeRule, market_regimes, size_terciles
+from models.stability import VolatilityRule, market_regimes, size_terciles
 
 HORIZON, DAYS, NAMES, HOLDOUT = 5, 400, 40, 100
 
@@ -241,8 +241,8 @@ def test_regimes_know_no_future():
     rng = np.random.default_rng(0)
     scale = np.repeat([1.0, 0.3, 3.0], 300)
     returns = pd.Series(scale * rng.normal(size=900), index=pd.bdate_range("2010-01-01", periods=900))
-    full = market_regimes(returns, RegimeRule())
-    pd.testing.assert_series_equal(full[:500], market_regimes(returns[:500], RegimeRule()))
+    full = market_regimes(returns, VolatilityRule())
+    pd.testing.assert_series_equal(full[:500], market_regimes(returns[:500], VolatilityRule()))
     assert set(full[:187]) == {"unknown"}
     assert (full[370:450] == "calm").mean() > 0.9
     assert (full[700:] == "stress").mean() > 0.9

@@ -12,7 +12,15 @@ SMALL = {
     "linear": {},
     "behaviour": {"features": ["x*"], "alpha": 0.01, "states": {"states": [], "regimes": None}},
     "boosting": {"n_estimators": 20, "num_leaves": 5, "min_data_in_leaf": 50, "num_threads": 1},
-    "sequence": {"network": "dlinear", "channels": ["x*"], "lookback": 3, "hidden": 8, "epochs": 3, "seeds": 2},
+    "sequence": {
+        "network": "tcn",
+        "channels": ["x*"],
+        "lookback": 2,
+        "learning_rate": 0.005,
+        "every": 1,
+        "seeds": 1,
+        "epochs": 2,
+    },
 }
 
 

@@ -302,7 +302,7 @@ class TestRefusals:
             file.unlink,
         ):
             damage()
-            with pytest.raises(DataError, match="weights_1.safetensors is missing or not what"):
+            with pytest.raises(DataError, match=r"weights_1\.safetensors is missing or not what"):
                 SequenceLayer.load(tmp_path)
 
 

@@ -61,8 +61,8 @@ def _tables():
         }),
         "comparison": pd.DataFrame({
             "rung": ["equal", "ridge"], "level": [0, 1], "rank_ic": [0.0291, 0.0317], "t": [5.0, 5.5],
-            "days": [700, 511], "against": ["", "equal"], "difference": [np.nan, 0.0026], "difference_t": [np.nan, 1.31],
-            "chosen": [False, True],
+            "days": [700, 511], "against": ["", "equal"], "difference": [np.nan, 0.0026],
+            "difference_t": [np.nan, 1.31], "chosen": [False, True],
         }),
         "weights": pd.DataFrame({"fold": [0, 0, 1, 1], "layer": ["linear", "trees & <leaves>"] * 2,
                                  "weight": [0.5, 0.5, 0.74, 0.26], "sessions": [0, 0, 189, 189]}),
