@@ -82,12 +82,14 @@ class Days:
         return Batch(x, mask, self._label[rows], self._weight[rows])
 
     def __iter__(self) -> Iterator[Batch]:
+        # a generator: an iterator that is made and never asked must not count as a pass
         order = np.arange(len(self.days))
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.passes]).permutation(len(order))
             self.passes += 1
         dealt = np.resize(order, len(self) * self.world)[self.rank :: self.world]
-        return (self[int(place)] for place in dealt)
+        for place in dealt:
+            yield self[int(place)]
 
 
 def make_network(params: SequenceParams, channels: int) -> Network:

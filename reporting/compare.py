@@ -49,7 +49,7 @@ def comparison_page(comparison: Comparison, challenger: str, champion: str, note
     page.section(
         "Which ranks stocks better?",
         "Mean daily rank IC of the two on the days that both have, and the difference day by day; its t allows for "
-        "overlapping outcomes (Newey-West). Below 2 in size, chance explains it. The holdout is the part on which "
+        "overlapping outcomes (Newey-West). Below 2 in size, chance may explain it. The holdout is the part on which "
         "nothing was chosen; the tables below look at many groups, so single large t-values are expected.",
     )
     page.table(tables["rank_ic"], "By part of history.", formats=RANK_FORMATS, headings=headings)
@@ -68,15 +68,27 @@ def comparison_page(comparison: Comparison, challenger: str, champion: str, note
         "Sharpe ratio a year of each book, net, on common days, and the difference of their daily returns. Turnover "
         "and cost are daily means. It is a model of trading, not a record of it.",
     )
-    money = tables["net"]
-    named = {name: name.replace("challenger", challenger).replace("champion", champion) for name in money.columns}
-    page.table(
-        money,
-        formats={name: spec for name, spec in MONEY_FORMATS.items() if name in money},
-        headings={name: text.replace("_", " ") for name, text in named.items()} | {"t": "t of the difference"},
-    )
+    _money(page, tables["net"], challenger, champion)
     page.figure(_growth(tables["daily"], challenger, champion), "Growth of the two books on common days, net.")
     return page.render()
+
+
+def _money(page: Page, table: pd.DataFrame, challenger: str, champion: str) -> None:
+    """Two tables: one of eleven columns would not fit the page."""
+    headings = {
+        str(name): str(name).replace("challenger", challenger).replace("champion", champion).replace("_", " ")
+        for name in table.columns
+    } | {"t": "t of the difference", "difference_a_year": "difference of returns a year"}
+    traded = [name for name in table.columns if str(name).endswith(("_turnover", "_cost"))]
+    earned = table.drop(columns=traded)
+    shown = {"What they earn.": earned, **({"What they trade.": table[["part", *traded]]} if traded else {})}
+    for caption, part in shown.items():
+        page.table(
+            part,
+            caption,
+            formats={name: spec for name, spec in MONEY_FORMATS.items() if name in part},
+            headings={name: text for name, text in headings.items() if name in part},
+        )
 
 
 def _cards(figures: Any) -> list[Card]:

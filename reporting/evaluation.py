@@ -131,6 +131,7 @@ def _layers(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -
             headings={"rank_ic": "rank IC", "difference_t": "t of the difference"},
             empty="No rung was compared.",
         )
+        page.paragraph(_rung_that_serves(comparison))
     if len(ladder) and {"fold", "rung", "t", "chosen", "sessions"} <= set(ladder.columns):
         page.table(
             _climbs(ladder), "What each block of history was served by, and the t of each rung's gain until then."
@@ -180,13 +181,27 @@ def _standing(metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> pd.DataF
     return pd.DataFrame(lines)
 
 
+def _rung_that_serves(comparison: pd.DataFrame) -> str:
+    """Whether more than equal weights pays, in words."""
+    chosen = comparison[comparison["chosen"].fillna(False).astype(bool)] if "chosen" in comparison else comparison[:0]
+    if not len(chosen):
+        return "Which rung serves from now on is not known."
+    line = chosen.iloc[0]
+    gap, t = float(line["difference"]), float(line["difference_t"])
+    if not np.isfinite(t):
+        return f"{line['rung']} serves from now on: the lowest rung, equal weights for every layer."
+    below = str(line.get("against") or "the rung below")
+    word = "is significantly better" if t >= TOLD_APART else "is not significantly better"
+    return f"{line['rung']} serves from now on; it {word} than {below}: rank IC {gap:+.4f} day by day, t = {t:.1f}."
+
+
 def _climbs(ladder: pd.DataFrame) -> pd.DataFrame:
     """One line a block: what served it, the sessions that were known, the t of each rung's gain."""
     gains = ladder.pivot_table(index="fold", columns="rung", values="t", aggfunc="first", sort=False)
     blocks = ladder.groupby("fold")
     served = ladder[ladder["chosen"].astype(bool)].groupby("fold")["rung"].first()
     table = pd.DataFrame({"served_by": served.reindex(list(blocks.groups)), "known_sessions": blocks["sessions"].max()})
-    for rung in gains.columns:
+    for rung in (name for name in dict.fromkeys(ladder["rung"]) if name in gains):
         table[f"t of {rung}"] = [format(t, ".1f") if np.isfinite(t) else "–" for t in gains[rung].reindex(table.index)]
     return table.rename_axis("block").reset_index()
 

@@ -100,9 +100,10 @@ def weights(table: pd.DataFrame) -> Figure:
     figure, axes = new_figure(height=2.4)
     for layer, rows in table.groupby("layer"):
         axes.plot(rows["fold"], rows["weight"], marker="o", markersize=3, label=str(layer))
+    axes.set_xticks(sorted(set(table["fold"])))
     axes.set_xlabel("block")
     axes.set_ylabel("mean weight")
-    axes.legend(loc="upper left", ncols=3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

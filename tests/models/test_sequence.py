@@ -78,6 +78,24 @@ class TestLearning:
         # 1,951 rows: a standard error of .023
         assert abs(rank_ic(layer.predict(shuffled, 111)[: len(later)], later.label, later.session).mean()) < 0.07
 
+    @pytest.mark.parametrize("network", NETWORKS.names())
+    def test_the_trainer_does_what_a_bare_loop_does(self, network, make_dataset):
+        data = make_dataset(sessions=50, symbols=30)
+        params = SequenceParams(**{**SMALL, "network": network, "dropout": 0.2})
+        days = [Days(make_windows(data, 4), data.label, np.arange(3, 40), 1) for _ in range(2)]
+        found = fit_network(params, days[0], None, 5).network
+        with steady(1), seeded(5):
+            expected = make_network(params, 6)
+            descent = torch.optim.AdamW(expected.parameters(), lr=0.01, weight_decay=0.01, fused=True)
+            for _ in range(2):
+                for day in days[1]:
+                    descent.zero_grad()
+                    day_loss(expected(day.x, day.mask), day.label, day.weight, 0.1).backward()
+                    torch.nn.utils.clip_grad_norm_(expected.parameters(), 1.0)
+                    descent.step()
+        for name, weight in expected.state_dict().items():
+            assert torch.equal(weight, found.state_dict()[name]), name
+
     def test_the_best_epoch_is_kept(self, make_dataset):
         data = make_dataset(sessions=120)
         params = SequenceParams(**{**SMALL, "network": "dlinear", "epochs": 12, "patience": 3, "learning_rate": 0.05})

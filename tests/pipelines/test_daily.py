@@ -14,6 +14,8 @@ import yaml
 from core.files import digest_tree
 from features.registry import build_features
 from pipelines.day import read_day
+from pipelines.evaluate import traded_size
+from pipelines.panels import load_panel
 from pipelines.params import load_settings
 from pipelines.samples import load_samples
 from pipelines.tables import read_tables
@@ -276,6 +278,22 @@ def test_serving_sees_what_training_saw(finished) -> None:
         assert np.array_equal(samples.scale[samples.data.rows(last, last)], day.scale)
         assert samples.data.market[last - 299 : last + 1].tobytes() == day.rows.market[-300:].tobytes()
         assert day.own.keys().equals(samples.data.between(last, last).keys())
+
+
+def test_the_report_knows_what_the_stack_wrote(finished) -> None:
+    root = finished.root
+    for name in ("ladder", "comparison", "paths", "weights"):
+        told = pd.read_parquet(root / f"reports/evaluation/{name}.parquet")
+        pd.testing.assert_frame_equal(told, pd.read_parquet(root / f"artifacts/stack/{name}.parquet"))
+        assert len(told)
+    assert set(pd.read_parquet(root / "reports/evaluation/seeds.parquet")["layer"]) == {"sequence"}
+    assert pd.read_parquet(root / "reports/evaluation/by_size.parquet")["size"].tolist() == ["small", "middle", "large"]
+    metrics = json.loads((root / "reports/metrics.json").read_text())
+    assert metrics["overfitting"]["paths_worst_ic"] is not None
+
+    panel = load_panel(root / "data/clean", load_settings(root / "params.yaml").universe)
+    traded = pd.DataFrame(panel["close"] * panel["volume"]).rolling(63, min_periods=31).mean()
+    np.testing.assert_allclose(traded_size(panel), np.log(traded), rtol=1e-9)
 
 
 def test_the_stack_finds_the_planted_signal(finished) -> None:

@@ -134,6 +134,7 @@ def test_the_evidence_of_the_ladder_is_shown():
     assert _cells(page, "The ladder of ways to combine the layers")[1] == [
         "ridge", "0.0317", "5.5", "511", "equal", "+0.0026", "1.3", "yes"
     ]  # fmt: skip
+    assert "ridge serves from now on; it is not significantly better than equal: rank IC +0.0026" in page
     rows = _cells(page, "What each block of history was served by")
     assert rows == [["0", "equal", "0", "–"], ["1", "ridge", "189", "1.7"]]
 
