@@ -68,7 +68,7 @@ def test_effective_trials():
     assert effective_trials(np.hstack([same, 2 * same, np.zeros((500, 1))])) == pytest.approx(1.0)
 
 
-def _sheet():
+def _waves():
     t, n = np.arange(1, 65)[:, None], np.arange(1, 7)[None, :]
     return 0.01 * np.sin(t * n**1.5) + 0.001 * np.cos(n)
 
@@ -87,7 +87,7 @@ def _slow_pbo(returns, blocks):
 
 @pytest.mark.parametrize(("blocks", "expected"), [(4, 1 / 6), (8, 4 / 70)])
 def test_pbo(blocks, expected):
-    assert pbo_cscv(_sheet(), blocks) == pytest.approx(expected)
+    assert pbo_cscv(_waves(), blocks) == pytest.approx(expected)
 
 
 def test_pbo_equals_the_slow_way_on_noise():
@@ -103,9 +103,9 @@ def test_pbo_of_one_real_edge_is_low():
 
 def test_pbo_refuses_bad_input():
     with pytest.raises(ConfigError, match="even number"):
-        pbo_cscv(_sheet(), 5)
+        pbo_cscv(_waves(), 5)
     with pytest.raises(DataError, match="at least 2 trials"):
-        pbo_cscv(_sheet()[:, :1], 4)
+        pbo_cscv(_waves()[:, :1], 4)
 
 
 def test_sharpe_of_overlapping_returns_needs_lags():

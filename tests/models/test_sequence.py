@@ -14,7 +14,7 @@ from models.folds import Fold
 from models.layers.sequence import SequenceLayer, SequenceParams
 from models.networks.base import NETWORKS
 from models.scoring import rank_ic
-from models.sequence_scoring import Days, make_network, seeded, steady
+from models.sequence_scoring import Batch, Days, integrated_gradients, make_network, seeded, steady
 from models.sequence_training import Chunks, day_loss, fit_network, make_trainer
 from models.training import fit_predict, make_layer
 from models.windows import make_windows
@@ -161,6 +161,15 @@ class TestSameBits:
         assert again.seed_scores == layer.seed_scores
         assert again.importance() == layer.importance()
 
+    def test_the_state_outside_decides_nothing(self, make_dataset):
+        data = make_dataset(sessions=40, symbols=30)
+        scores = []
+        for state in (1, 2):
+            with torch.random.fork_rng():
+                torch.manual_seed(state)
+                scores.append(fitted(data, epochs=1, dropout=0.2, seeds=1).predict(data))
+        assert scores[0].tobytes() == scores[1].tobytes()
+
     def test_another_seed_gives_others(self, make_dataset):
         data = make_dataset(sessions=60)
         one, other = (fitted(data, seed=seed, network="dlinear").predict(data) for seed in (3, 4))
@@ -204,6 +213,27 @@ class TestExplanations:
         rest = layer.predict(data, 38) - parts.sum(axis=1)
         for session in np.unique(day):
             assert np.ptp(rest[day == session]) < 1e-6
+
+    @pytest.mark.parametrize("network", ["cross", "tcn"])
+    def test_a_channel_counts_wherever_it_enters(self, network):
+        """Against the outputs' own differences along each channel of all stocks at once."""
+        rng = np.random.default_rng(0)
+        with seeded(1):
+            trained = make_network(SequenceParams(**{**SMALL, "network": network}), 3).double().eval()
+        x = torch.from_numpy(rng.standard_normal((7, 4, 3)))
+        batch = Batch(x, torch.ones(7, 4), torch.zeros(7), torch.zeros(7))
+        expected = np.zeros((7, 3))
+        with torch.no_grad():
+            for point in (0.125, 0.375, 0.625, 0.875):
+                for channel in range(3):
+                    step = torch.zeros_like(x)
+                    step[..., channel] = 1e-6 * x[..., channel]
+                    ahead, behind = (trained(point * x + sign * step, batch.mask) for sign in (1, -1))
+                    expected[:, channel] += (ahead - behind).numpy() / 2e-6 / 4
+            gained = (trained(x, batch.mask) - trained(0 * x, batch.mask)).numpy()
+        size = np.abs(expected)
+        expected += size / size.sum(axis=1, keepdims=True) * (gained - expected.sum(axis=1))[:, None]
+        np.testing.assert_allclose(integrated_gradients(trained, batch, 4), expected, atol=1e-7)
 
     def test_a_feature_that_is_no_channel_adds_nothing(self, make_dataset):
         data = make_dataset(sessions=60)
