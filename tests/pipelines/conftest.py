@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     # One thread: two processes that train at once slow each other down many times over.
     "layers": {
         "boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1},
-        "sequence": {"network": "dlinear", "lookback": 10, "every": 2, "epochs": 2, "seeds": 2, "num_threads": 1},
+        "sequence": {"network": "dlinear", "lookback": 10, "every": 2, "epochs": 1, "seeds": 1, "num_threads": 1},
     },
 }
 
