@@ -105,9 +105,9 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     from tasks import usage
 
     from core.files import digest_bytes
-    from models.layers.sequence import SequenceParams
-    from models.sequence_scoring import Days, steady
-    from models.sequence_training import fit_network
+    from models.sequence.params import SequenceParams
+    from models.sequence.scoring import Days, steady
+    from models.sequence.training import fit_network
 
     params = SequenceParams(
         network=arguments.network[0], lookback=arguments.lookback, epochs=arguments.epochs, num_threads=1
@@ -138,7 +138,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
 def random_windows(arguments: argparse.Namespace) -> tuple[Any, np.ndarray]:
     """Windows of random rows, one a symbol and session, and random labels."""
     from models.dataset import assemble_dataset
-    from models.windows import make_windows
+    from models.sequence.windows import make_windows
 
     rng = np.random.default_rng(0)
     sessions, symbols = arguments.days + arguments.lookback - 1, arguments.symbols
@@ -163,8 +163,8 @@ def bare(params: Any, days: Any, seed: int) -> Any:
     """What one would write without a trainer: batches, loss, backward, clip, step."""
     import torch
 
-    from models.sequence_scoring import make_network, seeded
-    from models.sequence_training import day_loss
+    from models.sequence.scoring import make_network, seeded
+    from models.sequence.training import day_loss
 
     with seeded(seed):
         network = make_network(params, days.windows.grid.shape[2])

@@ -232,6 +232,7 @@ class _Fitted:
     def fit(
         cls, scores: NDArray[np.float64], rows: Dataset, dataset: Dataset, at: int, rule: StackRule, horizon: int
     ) -> _Fitted:
+        """Fit on the rows whose outcomes are known at session `at`, and tell states by the sessions before it."""
         states = StateModel.fit(dataset, at, rule)
         stop = int(np.searchsorted(rows.session, at))
         past = rows.take(slice(0, stop))
@@ -261,6 +262,7 @@ class _Block:
     def fit(
         cls, scores: NDArray[np.float64], rows: Dataset, dataset: Dataset, fold: Fold, rule: StackRule, horizon: int
     ) -> _Block:
+        """Fit at the block's start, then predict it by every rung; one that could not be fitted is the lowest."""
         fitted = _Fitted.fit(scores, rows, dataset, fold.test[0], rule, horizon)
         where = rows.rows(*fold.test)
         today = rows.take(where)

@@ -6,6 +6,7 @@ A network is one module of this package that decorates a subclass of `Network` w
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from core.registry import Registry
 
 
-class Network(nn.Module):
+class Network(nn.Module, ABC):
     """Scores of the n stocks of one day from windows of L sessions of C channels.
 
     Parameters
@@ -55,9 +56,9 @@ class Network(nn.Module):
         """
         return self.score(x * mask.to(x.dtype).unsqueeze(-1))
 
+    @abstractmethod
     def score(self, x: Tensor) -> Tensor:
         """(n,) scores of (n, L, C) windows that are zero where a stock had no row."""
-        raise NotImplementedError
 
 
 def head(width: int) -> nn.Linear:

@@ -11,13 +11,14 @@ import torch
 
 from core.errors import ConfigError, DataError
 from models.folds import Fold
-from models.layers.sequence import SequenceLayer, SequenceParams
+from models.layers.sequence import SequenceLayer
 from models.networks.base import NETWORKS
 from models.scoring import rank_ic
-from models.sequence_scoring import Batch, Days, integrated_gradients, make_network, seeded, steady
-from models.sequence_training import Chunks, day_loss, fit_network, make_trainer
+from models.sequence.params import SequenceParams
+from models.sequence.scoring import Batch, Days, integrated_gradients, make_network, seeded, steady
+from models.sequence.training import Chunks, day_loss, fit_network, make_trainer
+from models.sequence.windows import make_windows
 from models.training import fit_predict, make_layer
-from models.windows import make_windows
 
 SMALL = {"channels": ["x*"], "lookback": 4, "hidden": 8, "epochs": 2, "every": 2, "seeds": 2, "learning_rate": 0.01}
 

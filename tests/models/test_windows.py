@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from models.dataset import assemble_dataset
 from models.inputs import gaussian_ranks
-from models.windows import CLIP, make_windows
+from models.sequence.windows import CLIP, make_windows
 
 SESSIONS, SYMBOLS, FEATURES = 12, 7, 2
 

@@ -40,10 +40,10 @@ from torch import Tensor
 from core.errors import DataError
 from models.networks.base import Network
 from models.scoring import rank_ic
-from models.sequence_scoring import Batch, Days, make_network, seeded, steady
+from models.sequence.scoring import Batch, Days, make_network, seeded, steady
 
 if TYPE_CHECKING:
-    from models.layers.sequence import SequenceParams
+    from models.sequence.params import SequenceParams
 
 _TINY = 1e-12
 _CHUNK = 16

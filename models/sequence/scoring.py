@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks.base import NETWORKS, Network
-from models.windows import Windows
+from models.sequence.windows import Windows
 
 if TYPE_CHECKING:
-    from models.layers.sequence import SequenceParams
+    from models.sequence.params import SequenceParams
 
 
 class Batch(NamedTuple):
