@@ -1,1 +1,1 @@
-"""Deep networks on the last sessions of each stock: trained, asked, explained. The layer is `models.layers.sequence`."""
+"""Deep networks on the last sessions of each stock; the layer that uses them is `models.layers.sequence`."""
