@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 
 from core.files import read_json, read_parquet
+from core.params import merge
 from models.scoring import rank_ic
 from sources.simulation.world import SimulationParams, make_world
 
@@ -109,19 +110,10 @@ def copy_checkout(root: Path, changes: dict[str, Any]) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes((CHECKOUT / name).read_bytes())
     values = yaml.safe_load((root / "params.yaml").read_text())
-    put(values, {"data": {"source": "simulated", "path": "data/files"}})
-    put(values, changes)
+    merge(values, {"data": {"source": "simulated", "path": "data/files"}})
+    merge(values, changes)
     (root / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-
-
-def put(values: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Put nested changes into nested values."""
-    for key, change in changes.items():
-        if isinstance(change, dict) and isinstance(values.get(key), dict):
-            put(values[key], change)
-        else:
-            values[key] = change
 
 
 def run(root: Path, *words: str) -> None:

@@ -108,3 +108,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(values).__name__}")
     return values
+
+
+def merge(values: Any, changes: Mapping[str, Any]) -> None:
+    """Put nested changes into nested values: a mapping joins the one in its place, anything else replaces it."""
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping):
+            merge(values[key], change)
+        else:
+            values[key] = change

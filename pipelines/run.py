@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import ConfigError, SignalsError
 from core.files import atomic_file
-from core.params import read_yaml
+from core.params import merge, read_yaml
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import load_settings, parse_settings
 
@@ -76,18 +76,10 @@ def edit_params(root: Path, changes: Mapping[str, Any]) -> None:
     null = "tag:yaml.org,2002:null"
     yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar(null, "null"))
     values: Any = yaml.load(path.read_text(encoding="utf-8"))
-    _put(values, changes)
+    merge(values, changes)
     parse_settings(values)
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
         yaml.dump(values, handle)
-
-
-def _put(values: Any, changes: Mapping[str, Any]) -> None:
-    for key, change in changes.items():
-        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping):
-            _put(values[key], change)
-        else:
-            values[key] = change
 
 
 def reproduce(root: Path) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from core.params import merge
+
 SMALL: dict[str, Any] = {
     "data": {
         # The checkout under test may have been pointed at other data.
@@ -29,15 +31,6 @@ SMALL: dict[str, Any] = {
         "sequence": {"network": "dlinear", "lookback": 10, "every": 2, "epochs": 1, "seeds": 1, "num_threads": 1},
     },
 }
-
-
-def merge(values: dict, changes: dict) -> None:
-    """Put nested changes into nested values."""
-    for key, change in changes.items():
-        if isinstance(change, dict) and isinstance(values.get(key), dict):
-            merge(values[key], change)
-        else:
-            values[key] = change
 
 
 class Project:
