@@ -47,11 +47,21 @@ def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     prices[prices["date"] >= "2013-01-01"].to_csv(folder / "prices.csv", index=False)
-    project.set_params({"data": {"source": "files", "path": str(folder)}, "tuning": {"trials": 1}})
+    layers = {"names": ["linear", "boosting", "sequence", "behaviour"]}
+    project.set_params({"data": {"source": "files", "path": str(folder)}, "tuning": {"trials": 1}, "layers": layers})
     told = project.repro()
     assert "fundamental: 0 of 32 features" in told.stdout
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr
     assert "Warning" not in told.stderr
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
     assert list(metrics["stability"]["sectors"]) == ["Unknown"]
+    manifest = json.loads((project.root / "artifacts/bundle/manifest.json").read_text())
+    assert (manifest["layers"], manifest["lookback"]) == (sorted(layers["names"]), 10)
+    assert "version 1 registered" in project.signals("register").stdout
     assert "PREVIEW" in project.signals("preview").stdout
+    (day,) = (project.root / "preview").glob("date=*/signals.parquet")
+    signals = pd.read_parquet(day)
+    assert signals[["signal_a", "signal_b", "signal_c"]].std().min() > 0
+    # The day and the training name the same universe.
+    shown = pd.read_parquet(project.root / "artifacts/stack/oof.parquet")
+    assert signals["symbol"].tolist() == shown.loc[shown["date"] == signals["date"].iloc[0], "symbol"].tolist()
