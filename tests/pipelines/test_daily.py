@@ -286,7 +286,6 @@ def test_the_report_knows_what_the_stack_wrote(finished) -> None:
         told = pd.read_parquet(root / f"reports/evaluation/{name}.parquet")
         pd.testing.assert_frame_equal(told, pd.read_parquet(root / f"artifacts/stack/{name}.parquet"))
         assert len(told)
-    assert set(pd.read_parquet(root / "reports/evaluation/seeds.parquet")["layer"]) == {"sequence"}
     assert pd.read_parquet(root / "reports/evaluation/by_size.parquet")["size"].tolist() == ["small", "middle", "large"]
     metrics = json.loads((root / "reports/metrics.json").read_text())
     assert metrics["overfitting"]["paths_worst_ic"] is not None

@@ -57,6 +57,8 @@ def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
     assert list(metrics["stability"]["sectors"]) == ["Unknown"]
     manifest = json.loads((project.root / "artifacts/bundle/manifest.json").read_text())
     assert (manifest["layers"], manifest["lookback"]) == (sorted(layers["names"]), 10)
+    seeds = pd.read_parquet(project.root / "reports/evaluation/seeds.parquet")
+    assert seeds["layer"].tolist() == ["sequence"]
     assert "version 1 registered" in project.signals("register").stdout
     assert "PREVIEW" in project.signals("preview").stdout
     (day,) = (project.root / "preview").glob("date=*/signals.parquet")
