@@ -19,6 +19,7 @@ from features.asof import age, carry, fill_forward, ratio
 from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
+from features.returns import returns_over
 from features.surprise import NEWS_WINDOW, SURPRISE_WINDOW, new_reports, scaled_surprises, standardised_change
 from features.trailing import Trailing, quarters, trailing
 from features.windows import QUARTER, least
@@ -40,6 +41,9 @@ SUE_AGE = 63
 MIN_SIGNALS = 6
 """Signals that a score needs: two thirds of the nine."""
 
+REACTION = 2
+"""Sessions in which a price takes in an announcement: the one in which it is known, and the one before."""
+
 REPORT_AGE = 126
 """Sessions up to which the time since a report or an announcement is counted."""
 
@@ -48,7 +52,7 @@ class FundamentalParams(Params):
     """Parameters of the fundamental family."""
 
     surprise_days: list[int] = Field(default=[60], min_length=1)
-    """Sessions for which an announced earnings surprise stands."""
+    """Sessions for which an announced earnings surprise, and what the price made of it, stand."""
 
 
 fundamental = Family("fundamental", FundamentalParams)
@@ -427,6 +431,25 @@ def earnings_surprise_fading(panel: Panel, days: int) -> Array:
     announced, scaled = scaled_surprises(panel.events["earnings"])
     fresh = 1.0 - age(announced, panel.shape, days) / days
     return carry(announced, scaled, panel.shape, days) * fresh
+
+
+@fundamental.feature(
+    "announcement_return_fading_{days}",
+    over="surprise_days",
+    lookback=lambda days: REACTION + days,
+    inputs=("earnings", "close"),
+    units="fraction",
+    sign=+1,
+    reference="Brandt, Kishore, Santa-Clara and Venkatachalam (2008), Earnings announcements are full of surprises",
+)
+def announcement_return_fading(panel: Panel, days: int) -> Array:
+    """Return beside the sector's up to the session in which earnings became known, fading in a straight line."""
+    announced = panel.events["earnings"]
+    beside = k.demean(returns_over(panel, REACTION), panel.universe, panel.sector)
+    moved = beside[announced.session, announced.symbol]
+    announced, moved = announced.take(np.isfinite(moved)), moved[np.isfinite(moved)]
+    fresh = 1.0 - age(announced, panel.shape, days) / days
+    return carry(announced, moved, panel.shape, days) * fresh
 
 
 # --- time and restatement ------------------------------------------------------------------------------------

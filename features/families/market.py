@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core.params import Params
 from features import kernels as k
+from features.asof import bucket_count
 from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
@@ -81,6 +82,23 @@ def reversal_sector(panel: Panel, sessions: int) -> Array:
 def reversal_volume(panel: Panel) -> Array:
     """Return of the week times the week's volume over its quarter's mean: liquidity trades revert."""
     return returns_over(panel, WEEK) * mean_volume(panel, WEEK) / mean_volume(panel, QUARTER)
+
+
+@market.feature("reversal_unexplained", lookback=QUARTER + WEEK - 1, inputs=("close", "volume", "earnings"),
+                units="fraction", sign=-1,
+                reference="Llorente, Michaely, Saar, Wang (2002), Dynamic volume-return relation of individual stocks; "
+                          "Da, Liu, Schaumburg (2014), A closer look at the short-term return reversal")  # fmt: skip
+def reversal_unexplained(panel: Panel) -> Array:
+    """Week's returns beside the sector's, each times the log of its volume above the quarter's mean; none on news.
+
+    A session in which earnings were announced adds nothing: what news moves does not revert. The last session counts
+    in full, the one before for four fifths, and so on.
+    """
+    beside = k.demean(returns_over(panel, 1), panel.universe, panel.sector)
+    busy = np.log(np.maximum(panel["volume"] / mean_volume(panel, QUARTER), 1.0))
+    news = bucket_count(panel.events["earnings"], panel.shape) > 0
+    fading = 1.0 - np.arange(WEEK) / WEEK
+    return k.rolling_weighted_sum(np.where(news, 0.0, beside * busy), fading, least(WEEK))
 
 
 @market.feature("momentum_{window}", over="momentum", lookback=lambda window: window + 1,

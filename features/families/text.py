@@ -15,7 +15,7 @@ from pydantic import Field
 from core.params import Params
 from features.asof import age, bucket_count, bucket_sum, ratio
 from features.kernels.blocks import compiled
-from features.kernels.rolling import rolling_median, rolling_sum, shift
+from features.kernels.rolling import rolling_median, rolling_sum, rolling_weighted_sum, shift
 from features.memo import remembered
 from features.panel import Array, Events, Panel
 from features.posts import sides, toned
@@ -209,6 +209,14 @@ def sentiment_dispersion_weighted(panel: Panel) -> Array:
     return np.sqrt(ratio(spread, np.where(free > LEAST_FREE * weight, free, 0.0)))
 
 
+@remembered
+def _new_tone(panel: Panel, power: int) -> Array:
+    """Sum of a power of the sentiment per session and symbol, of posts that do not repeat an earlier text."""
+    posts = toned(panel)
+    fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
+    return bucket_sum(fresh, np.asarray(fresh.values["sentiment"], dtype=np.float64) ** power, panel.shape)
+
+
 @text.feature(
     "sentiment_new",
     lookback=WEEK,
@@ -219,11 +227,23 @@ def sentiment_dispersion_weighted(panel: Panel) -> Array:
 )
 def sentiment_new(panel: Panel) -> Array:
     """Mean tone of a week's posts that do not repeat an earlier text."""
-    posts = toned(panel)
-    fresh = posts.take(~np.asarray(posts.values["is_repeat"], dtype=bool))
-    tone = np.asarray(fresh.values["sentiment"], dtype=np.float64)
-    total, count = (rolling_sum(bucket_sum(fresh, tone**power, panel.shape), WEEK) for power in (1, 0))
-    return ratio(total, count)
+    return ratio(rolling_sum(_new_tone(panel, 1), WEEK), rolling_sum(_new_tone(panel, 0), WEEK))
+
+
+@text.feature(
+    "sentiment_fading",
+    lookback=WEEK,
+    inputs=("posts",),
+    units="-3 to 3",
+    sign=+1,
+    reference="Tetlock (2007), Journal of Finance 62 (the mood of a day is paid back within the week)",
+)
+def sentiment_fading(panel: Panel) -> Array:
+    """Tone of each day's new posts, drawn to nothing where they are few, summed with weights that fade over the week."""
+    count = _new_tone(panel, 0)
+    fading = 1.0 - np.arange(WEEK) / WEEK
+    mood = rolling_weighted_sum(_new_tone(panel, 1) / (count + 1.0), fading)
+    return np.where(rolling_sum(count, WEEK) > 0, mood, np.nan)
 
 
 def agreement_index(positive: Array, negative: Array) -> Array:

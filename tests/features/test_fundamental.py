@@ -228,6 +228,25 @@ def test_surprise_is_scaled_by_estimate_and_usual_miss():
     assert value("days_since_announcement", panel, 25) == 15.0
 
 
+def test_the_reaction_to_an_announcement_fades():
+    close = np.full((80, 3), 100.0)
+    close[9, 0], close[10:, 0], close[10:, 1] = 104.0, 110.0, 95.0
+    one = make(earnings=[{"session": 10}, {"session": 1}], sessions=80)
+    panel = replace(
+        one,
+        symbols=np.array(["A", "B", "C"]),
+        fields={"close": close},
+        universe=np.ones(close.shape, dtype=bool),
+        sector=np.zeros(3, dtype=np.int64),
+    )
+    moved = 0.10 - (0.10 - 0.05) / 3
+    got = FEATURES["announcement_return_fading_60"](panel)
+    np.testing.assert_allclose(got[[10, 40, 69], 0], [moved, moved / 2, moved / 60], rtol=1e-5)
+    # Of the first announcement there is no return, and nobody else announced.
+    assert np.isnan(got[[9, 70], 0]).all()
+    assert np.isnan(got[:, 1:]).all()
+
+
 def test_surprise_of_any_unit_is_the_same():
     earnings = make(earnings=ANNOUNCED).events["earnings"]
     cents = replace(earnings, values={name: 64 * column for name, column in earnings.values.items()})
@@ -282,6 +301,7 @@ def test_features_without_their_table_are_not_available():
     assert {name for name, feature in FEATURES.items() if feature.available(make(earnings=ANNOUNCED))} == {
         "earnings_surprise_60",
         "earnings_surprise_fading_60",
+        "announcement_return_fading_60",
         "days_since_announcement",
     }
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from features.families.market import MarketParams, market
-from features.panel import Panel
+from features.panel import Events, Panel
 
 FEATURES = {feature.name: feature for feature in market.build()}
 
@@ -141,6 +141,20 @@ def test_volume_features():
     assert last("volume_trend", panel) == pytest.approx(slope, rel=1e-4)
     expected = (WALK[-1] / WALK[-6] - 1) * VOLUME[-5:].mean() / VOLUME[-63:].mean()
     assert last("reversal_volume", panel) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unexplained_returns_fade_and_news_is_left_out():
+    rng = np.random.default_rng(4)
+    close = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (120, 3)), axis=0))
+    volume = np.exp(rng.normal(12, 0.5, (120, 3)))
+    known = Events(np.array([117]), np.array([0]), {"eps_actual": np.ones(1)})
+    panel = replace(path(WALK[:120]), fields={"close": close, "volume": volume}, events={"earnings": known})
+    moved, busy = close[1:] / close[:-1] - 1, volume / pd.DataFrame(volume).rolling(63).mean().to_numpy()
+    beside = moved - moved.mean(axis=1, keepdims=True)
+    parts = beside[114:] * np.log(np.maximum(busy[115:], 1.0))
+    parts[2, 0] = 0.0
+    expected = np.array([0.2, 0.4, 0.6, 0.8, 1.0]) @ parts
+    np.testing.assert_allclose(FEATURES["reversal_unexplained"](panel)[-1], expected, rtol=1e-4, atol=1e-9)
 
 
 def test_session_parts_add_up_to_the_return():

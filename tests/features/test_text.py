@@ -140,6 +140,11 @@ def test_a_repeat_has_no_say_in_the_tone_of_what_is_new():
     ]
     np.testing.assert_allclose(column("sentiment_new", posts)[[11, 12]], [0.4, 0.3], rtol=1e-6)
     assert np.isnan(column("sentiment_new", posts[1:2])).all()
+    fading = column("sentiment_fading", posts)
+    np.testing.assert_allclose(fading[[10, 11, 12, 16]], [0.2, 0.16, 0.1 + 0.12, 0.02], rtol=1e-6)
+    assert np.isnan(fading[[9, 17]]).all()
+    together = [{"session": 10, "sentiment": tone} for tone in (0.4, 0.8)]
+    np.testing.assert_allclose(column("sentiment_fading", together)[10], 1.2 / 3, rtol=1e-6)
 
 
 def test_breadth_novelty_and_silence():
