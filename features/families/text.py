@@ -239,7 +239,7 @@ def sentiment_new(panel: Panel) -> Array:
     reference="Tetlock (2007), Journal of Finance 62 (the mood of a day is paid back within the week)",
 )
 def sentiment_fading(panel: Panel) -> Array:
-    """Tone of each day's new posts, drawn to nothing where they are few, summed with weights that fade over the week."""
+    """Tone of each day's new posts, drawn to nothing where they are few, summed with weights that fade in a week."""
     count = _new_tone(panel, 0)
     fading = 1.0 - np.arange(WEEK) / WEEK
     mood = rolling_weighted_sum(_new_tone(panel, 1) / (count + 1.0), fading)
