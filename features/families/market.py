@@ -19,7 +19,7 @@ from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
 from features.returns import market_beta, market_grid, returns_over, unbroken
-from features.windows import MONTH, QUARTER, WEEK, YEAR, least
+from features.windows import MONTH, QUARTER, WEEK, YEAR, fading, least
 
 Window = Annotated[int, Field(ge=5, le=504)]
 
@@ -97,8 +97,7 @@ def reversal_unexplained(panel: Panel) -> Array:
     beside = k.demean(returns_over(panel, 1), panel.universe, panel.sector)
     busy = np.log(np.maximum(panel["volume"] / mean_volume(panel, QUARTER), 1.0))
     news = bucket_count(panel.events["earnings"], panel.shape) > 0
-    fading = 1.0 - np.arange(WEEK) / WEEK
-    return k.rolling_weighted_sum(np.where(news, 0.0, beside * busy), fading, least(WEEK))
+    return k.rolling_weighted_sum(np.where(news, 0.0, beside * busy), fading(WEEK), least(WEEK))
 
 
 @market.feature("momentum_{window}", over="momentum", lookback=lambda window: window + 1,

@@ -20,13 +20,13 @@ from features.memo import remembered
 from features.panel import Array, Events, Panel
 from features.posts import sides, toned
 from features.registry import Family
+from features.windows import MONTH, WEEK, fading
 
 LEAST_FREE = 1e-9
 """Share of the weight that must be free for a spread to be more than a rounding error."""
 
 BASE = 42
 """Earlier sessions that tell how much is usually written: eight weeks and a little."""
-WEEK, MONTH = 5, 21
 SILENCE = 63
 """Sessions after which the time since the last post is no longer counted."""
 
@@ -241,8 +241,7 @@ def sentiment_new(panel: Panel) -> Array:
 def sentiment_fading(panel: Panel) -> Array:
     """Tone of each day's new posts, drawn to nothing where they are few, summed with weights that fade in a week."""
     count = _new_tone(panel, 0)
-    fading = 1.0 - np.arange(WEEK) / WEEK
-    mood = rolling_weighted_sum(_new_tone(panel, 1) / (count + 1.0), fading)
+    mood = rolling_weighted_sum(_new_tone(panel, 1) / (count + 1.0), fading(WEEK))
     return np.where(rolling_sum(count, WEEK) > 0, mood, np.nan)
 
 
