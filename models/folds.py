@@ -11,8 +11,8 @@ López de Prado, M. (2018). Advances in Financial Machine Learning, ch. 7 and 12
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -89,6 +89,11 @@ class Fold:
         """Everything that may be used before the test block: `train`, the gap and `valid`."""
         return self.train[0], self.train[1] if self.valid is None else self.valid[1]
 
+    @property
+    def judged(self) -> bool:
+        """Whether results count the block: not those before the first test block (`warm_up`)."""
+        return self.index >= 0
+
 
 def walk_forward(sessions: int | NDArray[np.datetime64], rule: FoldRule, horizon: int) -> tuple[Fold, ...]:
     """Expanding (or rolling) purged walk-forward folds, the holdout's blocks last.
@@ -144,6 +149,11 @@ def tuning_folds(sessions: int | NDArray[np.datetime64], rule: FoldRule, horizon
         )
     blocks = [(int(a), int(b) - 1) for a, b in pairwise(edges)]
     return tuple(_fold(i, block, rule, horizon, holdout=False) for i, block in enumerate(blocks))
+
+
+def warm_up(inner: Sequence[Fold]) -> tuple[Fold, ...]:
+    """Inner folds as blocks before the first, numbered up to -1: what a stack learns its first weights from."""
+    return tuple(replace(fold, index=fold.index - len(inner)) for fold in inner)
 
 
 def combinatorial(

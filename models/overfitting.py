@@ -9,6 +9,7 @@ Bailey, D. H. and López de Prado, M. (2012). The Sharpe ratio efficient frontie
 Bailey, D. H. and López de Prado, M. (2014). The deflated Sharpe ratio. Journal of Portfolio Management 40(5).
 Bailey, D. H., Borwein, J., López de Prado, M. and Zhu, Q. J. (2017). The probability of backtest
 overfitting. Journal of Computational Finance 20(4).
+Lo, A. W. (2002). The statistics of Sharpe ratios. Financial Analysts Journal 58(4).
 Hansen, P. R. (2005). A test for superior predictive ability. Journal of Business and Economic Statistics 23(4).
 Politis, D. N. and Romano, J. P. (1994). The stationary bootstrap. Journal of the American Statistical
 Association 89(428).
@@ -247,6 +248,29 @@ def _bootstrap_variance(values: Array, block: int) -> Array:
     return np.maximum(total / count, 0.0)
 
 
+def trial_variance(layer: ArrayLike, ratios: ArrayLike, periods: int) -> float:
+    """Variance of Sharpe ratios of trials without skill: within layers, at least that of luck alone.
+
+    The deflated Sharpe ratio asks for the variance over trials that differ by luck. Trials of one study differ by
+    little else; layers differ by design, and to count a weak layer's distance from a strong one as luck would refuse
+    any strong book that has a weak layer. Trials of one study are near copies of each other, though, and the Sharpe
+    ratio of a worthless trial over `periods` returns has variance 1 / (periods - 1) (Lo 2002): less is not believed.
+
+    Parameters
+    ----------
+    layer, ratios : (n,)
+        Study and Sharpe ratio per period of each trial; NaN where it has none.
+    periods
+        Returns of the book that is judged.
+    """
+    known = pd.DataFrame({"layer": np.asarray(layer), "ratio": np.asarray(ratios, dtype=np.float64)}).dropna()
+    studies = known.groupby("layer")["ratio"]
+    apart = known["ratio"] - studies.transform("mean")
+    freedom = len(known) - studies.ngroups
+    within = float((apart**2).sum()) / freedom if freedom > 0 else 0.0
+    return max(within, 1.0 / (periods - 1)) if periods > 1 else within
+
+
 def judge_luck(
     trials: Mapping[str, pd.DataFrame], net: ArrayLike, horizon: int, pbo_blocks: Sequence[int]
 ) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -290,9 +314,8 @@ def judge_luck(
     joined = pd.concat(columns, axis=1) if columns else pd.DataFrame()
     common = joined.dropna().to_numpy(dtype=np.float64)
     blocks = [count for count in pbo_blocks if common.shape[1] >= 2 and len(common) >= 2 * count]
-    known = table["sharpe_daily"].dropna()
-    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
     ratio, skewness, kurt, periods = moments(net)
+    variance = trial_variance(table["layer"], table["sharpe_daily"], periods)
     figures = {
         "trials": len(table),
         "trials_complete": common.shape[1],

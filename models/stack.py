@@ -3,10 +3,10 @@
 The meta-learner is a ladder (`models.rungs`): equal weights, a ridge towards them, weights that move
 with the market's state, small trees, a softmax gate. Every rung is fitted on the out-of-fold rows whose
 outcome was known when a block began, and predicts the block. The rung that serves the block is chosen on
-earlier blocks alone: from equal weights upwards, a higher rung takes over where its daily rank IC was
-better by enough (Newey-West). So the choice itself is out of sample, and costs nothing there. The slope
-from signal to return, the intervals and the probability of a wrong sign use, day by day, what was known
-that day.
+earlier blocks alone, those of the search among them: from equal weights upwards, a higher rung takes
+over where its daily rank IC was better by enough (Newey-West). So the choice itself is out of sample, and
+costs nothing there. The slope from signal to return, the intervals and the probability of a wrong sign
+use, day by day, what was known that day.
 
 References
 ----------
@@ -111,9 +111,12 @@ def stack(
     Parameters
     ----------
     oof
-        Each layer's (R,) out-of-fold predictions, NaN outside the test blocks.
+        Each layer's (R,) out-of-fold predictions, NaN outside the blocks of `folds`.
     dataset
         Its market-wide features and its market returns tell the states.
+    folds
+        In time; those before the first test block (`Fold.judged`) only teach: weights, the choice of the rung,
+        expected returns and intervals of the first test block rest on them.
     scale : (R,)
         Volatility of a row's outcome, known at its session; where it is NaN the session's median serves.
 
@@ -144,8 +147,10 @@ def stack(
     for block in blocks:
         fold = block.fold
         chosen, evidence = climb(daily, fold.test[0], rule, horizon)
-        ladder += [{"fold": fold.index, **step} for step in evidence]
         signal[block.rows] = signals[chosen][block.rows]
+        if not fold.judged:
+            continue
+        ladder += [{"fold": fold.index, **step} for step in evidence]
         sessions = len(known_sessions(rows, fold.test[0], horizon))
         for name, weight in zip(layers, block.weights[chosen].tolist(), strict=True):
             history.append({"fold": fold.index, "layer": name, "weight": weight, "sessions": sessions})
@@ -179,14 +184,15 @@ def stack(
         slope,
         *_calibrate(expected, rows, width, rule, walk.final_alpha),
     )
+    judged = fold_of >= 0
     return StackResult(
-        frame=frame,
-        rungs=pd.DataFrame(signals),
-        states=_states(blocks, rows),
-        rows=rows,
+        frame=frame[judged].reset_index(drop=True),
+        rungs=pd.DataFrame(signals)[judged].reset_index(drop=True),
+        states=_states(blocks, rows)[judged].reset_index(drop=True),
+        rows=rows.take(judged),
         weights=pd.DataFrame(history),
         ladder=pd.DataFrame(ladder),
-        comparison=_compare(daily, np.unique(rows.session[~holdout]), chosen, horizon),
+        comparison=_compare(daily, np.unique(rows.session[judged & ~holdout]), chosen, horizon),
         meta=meta,
     )
 

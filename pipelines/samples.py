@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from core.errors import DataError
 from core.files import canonical_json, digest_bytes, digest_tree, read_json, read_parquet
 from models.dataset import Dataset, assemble_dataset
-from models.folds import Fold
+from models.folds import Fold, warm_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,11 @@ class Samples:
     tuning: tuple[Fold, ...]
     declared: tuple[Mapping[str, Any], ...]
     horizon: int
+
+    @property
+    def blocks(self) -> tuple[Fold, ...]:
+        """The inner folds, numbered below 0, and the folds: every block that layers predict out of fold."""
+        return *warm_up(self.tuning), *self.folds
 
 
 def load_samples(folder: Path, features: Path) -> Samples:

@@ -30,7 +30,7 @@ def main(settings: Settings) -> None:
         kept = read_parquet(TRAIN / name / "oof.parquet")
         column[kept["row"].to_numpy()] = kept["prediction"].to_numpy()
         oof[name] = column
-    result = stack(oof, data, samples.folds, settings.stack, horizon=samples.horizon, scale=samples.scale)
+    result = stack(oof, data, samples.blocks, settings.stack, horizon=samples.horizon, scale=samples.scale)
     weights = dict(zip(result.meta.layers, result.meta.weights.tolist(), strict=True))
     with atomic_directory(STACK) as folder:
         write_parquet(folder / "oof.parquet", result.frame)

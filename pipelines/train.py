@@ -23,7 +23,7 @@ def main(settings: Settings, layer: str) -> None:
     """Train with the tuned parameters; keep every prediction that the model had not seen."""
     samples = load_samples(DATASET, FEATURES)
     best = read_json(TUNE / layer / "best.json")["params"]
-    bar = tqdm(total=len(samples.folds) + 1, desc=layer, file=sys.stderr, disable=None, leave=False)
+    bar = tqdm(total=len(samples.blocks) + 1, desc=layer, file=sys.stderr, disable=None, leave=False)
 
     def show(done: int, _total: int, what: str) -> None:
         bar.set_postfix_str(what)
@@ -37,7 +37,7 @@ def main(settings: Settings, layer: str) -> None:
         "code": digest_code(("core", "market", "models"), LAYERS[layer].libraries),
     }
     checkpoints = Checkpoints(CHECKPOINTS / layer, identity)
-    result = train_layer(layer, best, samples.data, samples.folds, settings.seed, show, checkpoints)
+    result = train_layer(layer, best, samples.data, samples.blocks, settings.seed, show, checkpoints)
     bar.close()
     rows = np.flatnonzero(np.isfinite(result.oof))
     oof = pd.DataFrame({"row": rows.astype(np.int64), "prediction": result.oof[rows]})
@@ -49,8 +49,9 @@ def main(settings: Settings, layer: str) -> None:
         result.model.save(folder / "model")
     checkpoints.clear()
     data = samples.data
-    daily = rank_ic(result.oof, data.forward, data.session)
-    print(f"{layer}: {len(rows):,} out-of-fold predictions, mean rank IC {np.nanmean(daily):.4f}")
+    judged = data.session >= samples.folds[0].test[0]
+    daily = rank_ic(result.oof[judged], data.forward[judged], data.session[judged])
+    print(f"{layer}: {len(rows):,} out-of-fold predictions, mean rank IC {np.nanmean(daily):.4f} in the test blocks")
 
 
 if __name__ == "__main__":

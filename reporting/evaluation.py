@@ -283,7 +283,8 @@ def _luck(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> 
         f"The best of as many worthless trials would show a daily Sharpe of {number(luck, 'expected_max_sharpe'):.3f}; "
         f"the stack shows {number(luck, 'sharpe_daily'):.3f}.",
         f"Probability that the true Sharpe is above zero: {number(luck, 'psr'):.2f}; above that of the luckiest "
-        f"worthless trial: {number(luck, 'dsr'):.2f}.",
+        f"worthless trial: {number(luck, 'dsr'):.2f}. Luck is how trials of one layer differ, and no less than a "
+        "worthless trial's own error.",
     ]
     if np.isfinite(needed):
         texts.append(f"A record of {needed:,.0f} days would prove a Sharpe above zero; there are {days:,.0f}.")

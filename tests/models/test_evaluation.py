@@ -5,7 +5,7 @@ from scipy.stats import kurtosis, skew
 
 from core.errors import DataError
 from models.evaluation import EvaluationRule, evaluate
-from models.overfitting import dsr
+from models.overfitting import dsr, trial_variance
 from models.scoring import default_lags, newey_west_t
 from models.stability import VolatilityRule, market_regimes, size_terciles
 
@@ -129,8 +129,9 @@ def test_a_pruned_trial_counts_and_is_compared_with_no_one(inputs, result):
     assert (figures["pbo"], figures["effective_trials"]) == (before["pbo"], before["effective_trials"])
     table = judged.tables["trials"].set_index("trial")
     assert (table.loc["trial_9", "days"], table.loc["trial_9", "complete"]) == (150, False)
-    ratios = judged.tables["trials"]["sharpe_daily"]
-    assert figures["trial_sharpe_variance"] == pytest.approx(ratios.var())
+    trials = judged.tables["trials"]
+    expected = trial_variance(trials["layer"], trials["sharpe_daily"], DAYS)
+    assert figures["trial_sharpe_variance"] == pytest.approx(expected)
     net = inputs["equity"]["net"]
     assert (figures["skewness"], figures["kurtosis"]) == pytest.approx((skew(net), kurtosis(net, fisher=False)))
     assert figures["dsr"] == dsr(

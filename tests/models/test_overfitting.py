@@ -17,6 +17,7 @@ from models.overfitting import (
     psr,
     sharpe,
     spa,
+    trial_variance,
 )
 
 DAILY = 2.5 / np.sqrt(250)
@@ -60,6 +61,24 @@ def test_expected_max_sharpe(trials, expected):
 
 def test_min_btl():
     assert min_btl(45) == pytest.approx(4.998, abs=1e-3)
+
+
+def test_only_differences_within_a_layer_are_luck():
+    layer, ratios = ["a", "a", "b", "b", "b", "c"], [0.1, 0.2, 0.5, 0.6, np.nan, 0.9]
+    assert trial_variance(layer, ratios, 1001) == pytest.approx((2 * 0.05**2 + 2 * 0.05**2) / 2)
+    assert trial_variance(layer, ratios, 101) == pytest.approx(0.01)
+    assert trial_variance(["a"], [0.3], 101) == pytest.approx(0.01)
+
+
+def test_a_weak_layer_does_not_make_a_strong_book_look_lucky_nor_a_worthless_one_skilled():
+    rng = np.random.default_rng(8)
+    layer = np.repeat(["strong", "weak"], 8)
+    ratios = np.where(layer == "strong", 0.2, -0.1) + 0.01 * rng.standard_normal(16)
+    assert dsr(0.25, 1000, 16, trial_variance(layer, ratios, 1000)) > 0.99
+    # of books without skill, not more than one in twenty may pass
+    worthless = rng.standard_normal((1000, 400)) * 0.01
+    shown = [dsr(row.mean() / row.std(), 1000, 16, trial_variance(layer, ratios, 1000)) for row in worthless.T]
+    assert np.mean(np.array(shown) > 0.95) < 0.05
 
 
 def test_effective_trials():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.errors import DataError
 from models.dataset import assemble_dataset
-from models.folds import Fold, FoldRule, walk_forward
+from models.folds import Fold, FoldRule, tuning_folds, walk_forward, warm_up
 from models.inputs import zscores
 from models.meta import Meta, fill_scale
 from models.regimes import RegimeRule
@@ -47,6 +47,35 @@ def result_of(market, rule=RULE, **changes):
     data, folds, oof = market
     given = {"horizon": HORIZON, "scale": np.full(len(data), 0.03, np.float32), **changes}
     return stack(oof, data, folds, rule, **given)
+
+
+def test_blocks_before_the_first_teach_and_are_not_judged(make_dataset):
+    data = make_dataset(ic=0.15, sessions=400)
+    rule = FOLDS.model_copy(update={"train_sessions": 240})
+    folds, inner = walk_forward(data.dates, rule, HORIZON), tuning_folds(data.dates, rule, HORIZON)
+    rng = np.random.default_rng(2)
+    tested = data.session >= inner[0].test[0]
+    oof = {
+        "boosting": np.where(tested, np.nan_to_num(data.X[:, 0]) * 0.01, np.nan),
+        "linear": np.where(tested, rng.standard_normal(len(data)), np.nan),
+    }
+    quick = RULE.model_copy(update={"min_sessions": 40})
+    warm = result_of((data, (*warm_up(inner), *folds), oof), quick)
+    cold = result_of((data, folds, {name: np.where(data.session >= 240, oof[name], np.nan) for name in oof}), quick)
+    assert [fold.index for fold in warm_up(inner)] == [-2, -1]
+    pd.testing.assert_frame_equal(warm.frame[["date", "symbol", "fold"]], cold.frame[["date", "symbol", "fold"]])
+    assert warm.frame["fold"].min() == warm.ladder["fold"].min() == warm.weights["fold"].min() == 0
+    first = warm.weights[warm.weights["fold"] == 0].set_index("layer")
+    assert first.loc["boosting", "weight"] > 0.55
+    assert (cold.weights[cold.weights["fold"] == 0]["weight"] == 0.5).all()
+    served = warm.ladder[warm.ladder["chosen"] & (warm.ladder["fold"] == 0)]
+    assert served["rung"].item() != "equal"
+    assert warm.frame["expected_return"].notna().all()
+    # what came after the first block began changes nothing of it
+    later = oof | {"boosting": np.where(data.session >= folds[1].test[0], -oof["boosting"], oof["boosting"])}
+    again = result_of((data, (*warm_up(inner), *folds), later), quick)
+    of_first = warm.frame["fold"] == 0
+    pd.testing.assert_frame_equal(again.frame[of_first], warm.frame[of_first])
 
 
 def test_known_sessions_of_a_block():
