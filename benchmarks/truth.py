@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 189, "valid_sessions": 20},
     "layers": {
         "names": ["linear", "boosting", "behaviour"],
-        "boosting": {"n_estimators": 60, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1},
+        "boosting": {"n_estimators": 60, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1, "seeds": 1},
     },
     "tuning": {"trials": 4},
 }

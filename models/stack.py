@@ -4,7 +4,7 @@ The meta-learner is a ladder (`models.rungs`): equal weights, a ridge towards th
 with the market's state, small trees, a softmax gate. Every rung is fitted on the out-of-fold rows whose
 outcome was known when a block began, and predicts the block. The rung that serves the block is chosen on
 earlier blocks alone, those of the search among them: from equal weights upwards, a higher rung takes
-over where its daily rank IC was better by enough (Newey-West). So the choice itself is out of sample, and
+over where its daily rank IC was better by enough (Newey-West) of late. So the choice itself is out of sample, and
 costs nothing there. The slope from signal to return, the intervals and the probability of a wrong sign
 use, day by day, what was known that day.
 
@@ -49,6 +49,7 @@ class StackRule(RungRule, StateRule):
         default="ladder", description="the rung to use; ladder: the highest that has proved itself"
     )
     climb_t: float = Field(default=1.0, description="t of the daily gain in rank IC that a higher rung needs")
+    judged_sessions: int = Field(default=756, ge=2, description="latest known sessions that a rung is judged on")
     min_sessions: int = Field(default=252, ge=2, description="known sessions that a higher rung is judged on")
     level: float = Field(default=0.9, gt=0, lt=1, description="coverage that the intervals aim at")
     gamma: float = Field(default=0.02, ge=0, lt=1, description="step of the adaptive coverage; 0: fixed")
@@ -78,7 +79,7 @@ class StackResult:
     ladder
         The choice for each block: `fold, rung, against, difference, t, sessions, chosen`. Difference is
         the mean daily rank IC of the rung less that of the one below which had held until then, over
-        `sessions` known sessions before the block.
+        the latest `sessions` known sessions before the block, at most `StackRule.judged_sessions`.
     comparison
         Every rung on the days before the holdout on which it was fitted: `rung, level, rank_ic, t,
         days, against, difference, difference_t, chosen`; difference is to the rung next below on the
@@ -218,7 +219,7 @@ def climb(daily: Mapping[str, pd.Series], at: int, rule: StackRule, horizon: int
             evidence.append({"rung": name, "against": "", "difference": np.nan, "t": np.nan, "sessions": 0})
             continue
         gain = (series - daily[held]).dropna()
-        gain = gain[known_before(gain.index, at, horizon)]
+        gain = gain[known_before(gain.index, at, horizon)].iloc[-rule.judged_sessions :]
         difference, t = _mean_and_t(gain, horizon)
         evidence.append({"rung": name, "against": held, "difference": difference, "t": t, "sessions": len(gain)})
         if len(gain) >= rule.min_sessions and t >= rule.climb_t:

@@ -8,6 +8,7 @@ References
 ----------
 Akiba et al. (2019), Optuna: a next-generation hyperparameter optimization framework.
 Bailey and López de Prado (2014), The deflated Sharpe ratio (why every trial's returns are kept).
+Breiman, Friedman, Olshen and Stone (1984), Classification and regression trees (the rule of one standard error).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from core.errors import ConfigError
@@ -27,7 +29,7 @@ from core.params import Params
 from models.dataset import Dataset
 from models.folds import Fold
 from models.layers.base import LAYERS, Choice, Space
-from models.scoring import decile_spread, rank_ic
+from models.scoring import decile_spread, default_lags, newey_west_t, rank_ic
 from models.studies import open_study
 from models.training import Progress, fit_predict
 
@@ -45,6 +47,7 @@ class TuningRule(Params):
 
     trials: int = Field(default=8, ge=1, le=10_000, description="trials that finish; the first is params.yaml's own")
     cost_bps: float = Field(default=10.0, ge=0, description="one-way cost in the trials' recorded returns")
+    move_t: float = Field(default=1.0, description="t of the daily gain over the first trial that another one needs")
     pruning: bool = Field(default=True, description="give a trial up after an inner fold that is below the median")
     storage: str | None = Field(default=None, description="Optuna storage URL shared by workers; null: a local journal")
 
@@ -56,9 +59,12 @@ class TuningResult:
     Attributes
     ----------
     best_params
-        Complete parameters of the best trial, as plain values.
+        Complete parameters of the chosen trial, as plain values: the best, or the first where the best is not better
+        by enough.
     best_value
         Its mean daily rank IC over the inner folds.
+    chosen
+        Its number.
     trials
         One row a finished trial: `trial`, `value`, `pruned`, `fold_<i>` (rank IC), then the parameters searched.
         A pruned trial has no value and no rank IC on the folds that it did not come to.
@@ -68,6 +74,7 @@ class TuningResult:
 
     best_params: dict[str, Any]
     best_value: float
+    chosen: int
     trials: pd.DataFrame
     returns: pd.DataFrame
 
@@ -122,7 +129,7 @@ def tune(
         finished = _finished(study)
     if progress:
         progress(len(finished), rule.trials, f"{name}: done")
-    return _export(finished, params, space, dataset, len(folds))
+    return _export(finished, params, space, dataset, len(folds), rule, horizon)
 
 
 def study_identity(
@@ -203,13 +210,14 @@ def _run_trial(
         study.enqueue_trial({key: getattr(params, key) for key in space}, skip_if_exists=rule.storage is not None)
     trial = study.ask()
     values = {**params.model_dump(), **suggest(trial, space)}
-    scores, spreads, pruned = [], [], False
+    scores, spreads, ranked, pruned = [], [], [], False
     for step, fold in enumerate(folds):
         rows, predictions = fit_predict(name, values, dataset, fold, seed)
         block = dataset.take(rows)
         daily = rank_ic(predictions, block.forward, block.session)
         # a constant prediction ranks nothing: no day has an IC, and the trial's worth is none
         scores.append(float(daily.mean()) if len(daily) else 0.0)
+        ranked.append(daily)
         spreads.append(
             decile_spread(
                 predictions, block.raw, block.session, horizon=horizon, cost_bps=rule.cost_bps, symbol=block.symbol
@@ -219,8 +227,9 @@ def _run_trial(
         if step + 1 < len(folds) and trial.should_prune():
             pruned = True
             break
-    spread = pd.concat(spreads)
+    spread, daily = pd.concat(spreads), pd.concat(ranked)
     evidence = {"folds": scores, "sessions": spread.index.tolist(), "returns": spread.tolist()}
+    evidence |= {"ranked": daily.index.tolist(), "rank_ic": daily.tolist()}
     # one write holds the evidence, and the value comes after it: a finished trial is always complete
     trial.set_user_attr("evidence", evidence)
     if pruned:
@@ -239,7 +248,13 @@ def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _export(
-    finished: Sequence[optuna.trial.FrozenTrial], params: BaseModel, space: Space, dataset: Dataset, folds: int
+    finished: Sequence[optuna.trial.FrozenTrial],
+    params: BaseModel,
+    space: Space,
+    dataset: Dataset,
+    folds: int,
+    rule: TuningRule,
+    horizon: int,
 ) -> TuningResult:
     import optuna
 
@@ -257,10 +272,31 @@ def _export(
     trials = pd.DataFrame(rows)
     returns = pd.DataFrame(columns).sort_index()
     returns.insert(0, "date", dataset.dates[returns.index.to_numpy(dtype=int)])
-    best = int(np.nanargmax(trials["value"].to_numpy()))
+    best = _choose(trials["value"].to_numpy(), [_ranked(trial) for trial in finished], rule.move_t, horizon)
     return TuningResult(
         best_params={**params.model_dump(), **{key: finished[best].params[key] for key in sorted(space)}},
         best_value=float(trials["value"].iloc[best]),
+        chosen=best,
         trials=trials,
         returns=returns.reset_index(drop=True),
     )
+
+
+def _ranked(trial: optuna.trial.FrozenTrial) -> pd.Series:
+    """Daily rank IC of a trial, by session."""
+    evidence = trial.user_attrs["evidence"]
+    return pd.Series(evidence["rank_ic"], pd.Index(evidence["ranked"], dtype=int), dtype=float)
+
+
+def _choose(values: NDArray[np.float64], daily: Sequence[pd.Series], move_t: float, horizon: int) -> int:
+    """The best trial if it is better than the first by enough (Newey-West t of the daily difference), else the first.
+
+    The first trial is what params.yaml says. Taking whichever of a few noisy trials came out on top would be to choose
+    by luck (Breiman et al. 1984, the rule of one standard error).
+    """
+    best = int(np.nanargmax(values))
+    if best == 0 or not np.isfinite(values[0]):
+        return best
+    gain = (daily[best] - daily[0]).dropna()
+    t = newey_west_t(gain, default_lags(len(gain), horizon)) if len(gain) else np.nan
+    return best if t >= move_t else 0

@@ -30,10 +30,14 @@ def main(settings: Settings, layer: str) -> None:
         horizon=samples.horizon,
     )
     with atomic_directory(TUNE / layer) as folder:
-        write_json(folder / "best.json", {"params": result.best_params, "value": result.best_value})
+        chosen = {"params": result.best_params, "value": result.best_value, "trial": result.chosen}
+        write_json(folder / "best.json", chosen)
         write_parquet(folder / "trials.parquet", result.trials)
         write_parquet(folder / "returns.parquet", result.returns)
-    print(f"{layer}: best of {len(result.trials)} trials has rank IC {result.best_value:.4f} on the tuning folds")
+    print(
+        f"{layer}: trial {result.chosen} of {len(result.trials)} is chosen, rank IC {result.best_value:.4f} on the "
+        "tuning folds"
+    )
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class BoostingParams(Params):
     monotone: bool = Field(default=False, description="follow the features' expected signs where they have one")
     inputs: Literal["ranks", "raw"] = Field(default="ranks", description="rank the features within a session, or not")
     every: int = Field(default=1, ge=1, description="learn from every k-th session only")
+    seeds: int = Field(default=3, ge=1, le=100, description="forests that are averaged: rows and features drawn anew")
     n_estimators: int = Field(default=200, ge=1, le=10_000)
     learning_rate: float = Field(default=0.03, gt=0, le=1)
     num_leaves: int = Field(default=15, ge=2, le=4096)
@@ -63,15 +64,18 @@ class BoostingParams(Params):
 _SPREAD_EVERY = 21
 
 # What is this layer's own and no parameter of LightGBM's.
-_OWN = {"inputs", "every", "n_estimators", "early_stopping", "horizons", "half_life", "uniqueness", "monotone"}
+_OWN = {
+    "inputs", "every", "seeds", "n_estimators", "early_stopping", "horizons", "half_life", "uniqueness", "monotone",
+}  # fmt: skip
+_SEED_STRIDE = 7919
 
 
 @LAYERS.register("boosting")
 class BoostingLayer:
     """Boosting of the labels; deterministic, stored as LightGBM text.
 
-    Trees are grown for each horizon apart. A row's score is the mean over the horizons of the trees' predictions,
-    each over the standard deviation that it had on the rows learned from; with one horizon it is the prediction.
+    A forest is grown for each horizon and seed. A row's score is the mean of their predictions, with several horizons
+    each over the standard deviation that it had on the rows learned from.
     """
 
     Params: ClassVar[type[Params]] = BoostingParams
@@ -93,8 +97,8 @@ class BoostingLayer:
     def __init__(self, params: BoostingParams) -> None:
         self.params = params
         self.features: tuple[str, ...] = ()
-        self._trees: dict[int, lightgbm.Booster] = {}
-        self._scale: dict[int, float] = {}
+        self._trees: dict[str, lightgbm.Booster] = {}
+        self._scale: dict[str, float] = {}
 
     @property
     def wants_validation(self) -> bool:
@@ -102,8 +106,8 @@ class BoostingLayer:
         return self.params.early_stopping > 0
 
     @property
-    def trees(self) -> dict[int, lightgbm.Booster]:
-        """The fitted trees by horizon."""
+    def trees(self) -> dict[str, lightgbm.Booster]:
+        """The fitted forests by horizon and seed, `5_0`."""
         if not self._trees:
             raise DataError("boosting layer: not fitted yet: call fit, or load a saved layer")
         return self._trees
@@ -128,7 +132,6 @@ class BoostingLayer:
             **params.model_dump(exclude=_OWN),
             "deterministic": True,
             "force_row_wise": True,
-            "seed": seed,
             "verbosity": -1,
             "feature_pre_filter": False,
         }
@@ -144,19 +147,21 @@ class BoostingLayer:
             if params.early_stopping and valid is not None:
                 watch = [self._table(valid, horizon, settings, learn)]
                 callbacks = [lightgbm.early_stopping(params.early_stopping, verbose=False)]
-            trees = lightgbm.train(settings, learn, params.n_estimators, valid_sets=watch, callbacks=callbacks)
-            # read back from its own text: what is judged is bit for bit what is stored
-            text = trees.model_to_string(num_iteration=trees.best_iteration)
-            self._trees[horizon] = lightgbm.Booster(model_str=text)
+            for number in range(params.seeds):
+                drawn = {**settings, "seed": seed + _SEED_STRIDE * number}
+                trees = lightgbm.train(drawn, learn, params.n_estimators, valid_sets=watch, callbacks=callbacks)
+                # read back from its own text: what is judged is bit for bit what is stored
+                text = trees.model_to_string(num_iteration=trees.best_iteration)
+                self._trees[f"{horizon}_{number}"] = lightgbm.Booster(model_str=text)
         self.features = train.features
-        self._scale = dict.fromkeys(self._trees, 1.0) if len(self._trees) == 1 else self._spreads(train)
+        self._scale = self._spreads(train) if len(params.horizons) > 1 else dict.fromkeys(self._trees, 1.0)
         return self
 
-    def _spreads(self, train: Dataset) -> dict[int, float]:
-        """Standard deviation of each horizon's predictions, told from one session a month."""
+    def _spreads(self, train: Dataset) -> dict[str, float]:
+        """Standard deviation of each forest's predictions, told from one session a month."""
         inputs = self._inputs(train.every(_SPREAD_EVERY))
-        spreads = {horizon: float(np.std(self._raw(horizon, inputs))) for horizon in self._trees}
-        return {horizon: spread if spread > 0 else 1.0 for horizon, spread in spreads.items()}
+        spreads = {name: float(np.std(self._raw(name, inputs))) for name in self._trees}
+        return {name: spread if spread > 0 else 1.0 for name, spread in spreads.items()}
 
     def _inputs(self, data: Dataset) -> NDArray[np.float32]:
         return uniform_ranks(data.X, data.session) if self.params.inputs == "ranks" else data.X
@@ -200,13 +205,13 @@ class BoostingLayer:
         # LightGBM's penalties count in rows: the weights keep their mean at one
         return None if weights is None else weights / weights.mean()
 
-    def _raw(self, horizon: int, inputs: NDArray[np.float32], **options: Any) -> NDArray[np.float64]:
-        values = self.trees[horizon].predict(inputs, num_threads=self.params.num_threads, **options)
+    def _raw(self, name: str, inputs: NDArray[np.float32], **options: Any) -> NDArray[np.float64]:
+        values = self.trees[name].predict(inputs, num_threads=self.params.num_threads, **options)
         return np.asarray(values, dtype=np.float64)
 
     def _mean(self, data: Dataset, **options: Any) -> NDArray[np.float64]:
         inputs = self._inputs(data)
-        total = sum(self._raw(horizon, inputs, **options) / self._scale[horizon] for horizon in self.trees)
+        total = sum(self._raw(name, inputs, **options) / self._scale[name] for name in self.trees)
         return np.asarray(total / len(self.trees))
 
     def predict(self, data: Dataset, first: int = 0) -> NDArray[np.float64]:
@@ -215,7 +220,7 @@ class BoostingLayer:
         return self._mean(data) if len(data) else np.empty(0)
 
     def importance(self) -> dict[str, float]:
-        """Share of the total gain, the mean over the horizons."""
+        """Share of the total gain, the mean over the forests."""
         gains = [trees.feature_importance("gain").astype(np.float64) for trees in self.trees.values()]
         shares = np.mean([gain / max(gain.sum(), 1e-300) for gain in gains], axis=0)
         return dict(zip(self.features, shares.tolist(), strict=True))
@@ -226,11 +231,10 @@ class BoostingLayer:
         return self._mean(data, pred_contrib=True)[:, :-1] if len(data) else np.empty((0, len(self.features)))
 
     def save(self, folder: Path) -> None:
-        """Write `trees_<horizon>.txt` (LightGBM text) and `boosting.json`."""
-        for horizon, trees in self.trees.items():
-            write_text(folder / f"trees_{horizon}.txt", trees.model_to_string())
-        scale = {str(horizon): scale for horizon, scale in self._scale.items()}
-        stored = {"params": self.params.model_dump(), "features": self.features, "scale": scale}
+        """Write `trees_<horizon>_<number>.txt` (LightGBM text) and `boosting.json`."""
+        for name, trees in self.trees.items():
+            write_text(folder / f"trees_{name}.txt", trees.model_to_string())
+        stored = {"params": self.params.model_dump(), "features": self.features, "scale": self._scale}
         write_json(folder / "boosting.json", stored)
 
     @classmethod
@@ -241,8 +245,8 @@ class BoostingLayer:
         stored = read_json(folder / "boosting.json")
         layer = cls(parse(BoostingParams, stored["params"], "boosting.json"))
         layer.features = tuple(stored["features"])
-        layer._scale = {int(horizon): float(scale) for horizon, scale in stored["scale"].items()}
-        for horizon in layer._scale:
-            text = (folder / f"trees_{horizon}.txt").read_text(encoding="utf-8")
-            layer._trees[horizon] = lightgbm.Booster(model_str=text)
+        layer._scale = {str(name): float(scale) for name, scale in stored["scale"].items()}
+        for name in layer._scale:
+            text = (folder / f"trees_{name}.txt").read_text(encoding="utf-8")
+            layer._trees[name] = lightgbm.Booster(model_str=text)
         return layer

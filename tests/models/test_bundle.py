@@ -120,7 +120,7 @@ def test_same_parts_same_bytes(made, folder, tmp_path):
     reloaded = tmp_path / "reloaded"
     write_bundle(reloaded, **{**made.parts, "layers": Bundle.load(again).layers})
     files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    assert Path("layers/boosting/trees_2.txt") in files
+    assert Path("layers/boosting/trees_2_0.txt") in files
     for other in (again, reloaded):
         assert sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file()) == files
         for file in files:
@@ -140,7 +140,7 @@ def rewrite_format(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: alter(folder / "layers/boosting/trees_2.txt"), r"trees_2\.txt was altered"),
+        (lambda folder: alter(folder / "layers/boosting/trees_2_0.txt"), r"trees_2_0\.txt was altered"),
         (lambda folder: alter(folder / "stack.json"), r"stack\.json was altered"),
         (lambda folder: (folder / "params.json").unlink(), r"params\.json is missing from the bundle"),
         (lambda folder: (folder / "extra.txt").write_text("x"), r"extra\.txt does not belong"),

@@ -111,11 +111,28 @@ def test_boosting_options(make_dataset):
     valid = data.between(200, 230)
     params = {**SMALL["boosting"], "early_stopping": 5, "n_estimators": 300}
     layer = make_layer("boosting", params).fit(data.between(0, 195), valid, 3)
-    assert 1 <= layer.trees[2].num_trees() < 300
+    assert 1 <= layer.trees["2_0"].num_trees() < 300
     with pytest.raises(DataError, match="early_stopping needs validation rows"):
         make_layer("boosting", params).fit(data, None, 3)
     sparse = make_layer("boosting", {**SMALL["boosting"], "every": 3, "inputs": "raw"}).fit(data, None, 3)
     assert np.isfinite(sparse.predict(data)).all()
+
+
+def test_forests_of_several_seeds_are_averaged(make_dataset, tmp_path):
+    data = make_dataset()
+    three = make_layer("boosting", {**SMALL["boosting"], "seeds": 3}).fit(data, None, 3)
+    one = make_layer("boosting", {**SMALL["boosting"], "seeds": 1}).fit(data, None, 3)
+    assert list(three.trees) == ["2_0", "2_1", "2_2"]
+    assert three.trees["2_0"].model_to_string() == one.trees["2_0"].model_to_string()
+    each = []
+    for name in three.trees:
+        alone = make_layer("boosting", SMALL["boosting"])
+        alone.features, alone._trees, alone._scale = three.features, {name: three.trees[name]}, {name: 1.0}
+        each.append(alone.predict(data))
+    np.testing.assert_allclose(three.predict(data), np.mean(each, axis=0), rtol=1e-12, atol=1e-15)
+    assert np.corrcoef(each)[0, 1] < 0.999
+    three.save(tmp_path)
+    assert type(three).load(tmp_path).predict(data).tobytes() == three.predict(data).tobytes()
 
 
 def test_unknown_layer():

@@ -298,6 +298,15 @@ def test_climb():
     assert climb(same, 500, rule, HORIZON)[0] == "equal"
 
 
+def test_climb_forgets_old_evidence():
+    daily = daily_of({"ridge": 0.01}, sessions=1500)
+    daily["ridge"][:500] -= 0.2
+    assert climb(daily, 1500, StackRule(judged_sessions=1500), HORIZON)[0] == "equal"
+    chosen, evidence = climb(daily, 1500, StackRule(judged_sessions=756), HORIZON)
+    assert chosen == "ridge"
+    assert evidence[1]["sessions"] == 756
+
+
 def test_climb_looks_at_known_sessions_only():
     daily = daily_of({"ridge": 0.01, "gate": -0.01})
     whole = climb(daily, 400, StackRule(), HORIZON)

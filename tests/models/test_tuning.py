@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from core.errors import ConfigError, StorageError
 from core.files import canonical_json, write_parquet
 from models.folds import FoldRule, tuning_folds
 from models.layers.linear import LinearParams
-from models.tuning import TuningRule, study_identity, tune
+from models.tuning import TuningRule, _choose, study_identity, tune
 
 RULE = FoldRule(train_sessions=150, test_sessions=40, holdout_sessions=40, embargo=1, tuning_splits=2)
 TRIALS = 8
@@ -50,10 +51,38 @@ def test_every_trial_is_kept(make_dataset, tmp_path):
     assert np.isfinite(returns[:, ended["trial"]]).all()
     assert np.isfinite(returns[: half - 5, pruned["trial"]]).all()
     assert np.isnan(returns[half + 5 :, pruned["trial"]]).all()
-    best = result.trials.loc[result.trials["value"].idxmax()]
-    assert (result.best_value, result.best_params) == (best["value"], {"alpha": best["alpha"]})
+    chosen = result.trials.loc[result.chosen]
+    assert (result.best_value, result.best_params) == (chosen["value"], {"alpha": chosen["alpha"]})
+    assert result.chosen in (0, result.trials["value"].idxmax())
     np.testing.assert_allclose(ended["value"], ended[["fold_0", "fold_1"]].mean(axis=1))
     assert calls[-1][:2] == (TRIALS, TRIALS)
+
+
+def test_another_trial_is_chosen_only_where_it_is_better_by_enough():
+    rng = np.random.default_rng(3)
+    first = pd.Series(rng.normal(0.02, 0.1, 400))
+    luckier = first + rng.normal(0.0, 0.1, 400)
+    luckier += 0.002 + first.mean() - luckier.mean()
+    better = first + 0.01 + rng.normal(0.0, 0.01, 400)
+    values = np.array([first.mean(), luckier.mean()])
+    assert _choose(values, [first, luckier], 1.0, 5) == 0
+    assert _choose(values, [first, luckier], -np.inf, 5) == 1
+    assert _choose(np.array([*values, better.mean()]), [first, luckier, better], 1.0, 5) == 2
+    # a pruned trial has no value, and the first may itself be the best
+    assert _choose(np.array([0.5, np.nan]), [first, luckier], 1.0, 5) == 0
+
+
+def test_the_move_needed_decides_between_first_and_best(make_dataset, tmp_path):
+    data = make_dataset()
+    folds = tuning_folds(data.dates, RULE, 2)
+    given = {"seed": 5, "data_digest": "d", "code_digest": "c", "horizon": 2}
+    far, near = (
+        tune("linear", LinearParams(alpha=0.05), data, folds, TuningRule(trials=TRIALS, move_t=t),
+             folder=tmp_path / str(t), **given)
+        for t in (1e9, -1e9)
+    )  # fmt: skip
+    assert (far.chosen, far.best_params) == (0, {"alpha": 0.05})
+    assert near.chosen == near.trials["value"].idxmax()
 
 
 def test_a_trial_below_the_median_is_given_up(make_dataset, tmp_path):

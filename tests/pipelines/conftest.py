@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "layers": {
         # `sequence` has a run of its own (test_missing_tables): every process that holds it waits for torch.
         "names": ["linear", "boosting", "behaviour"],
-        "boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1},
+        "boosting": {"n_estimators": 50, "num_leaves": 7, "min_data_in_leaf": 100, "num_threads": 1, "seeds": 1},
         "sequence": {"network": "dlinear", "lookback": 10, "every": 2, "epochs": 1, "seeds": 1, "num_threads": 1},
     },
 }
