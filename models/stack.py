@@ -48,7 +48,7 @@ class StackRule(RungRule, StateRule):
     rung: Literal["ladder", "equal", "ridge", "interactions", "trees", "gate"] = Field(
         default="ladder", description="the rung to use; ladder: the highest that has proved itself"
     )
-    climb_t: float = Field(default=1.0, description="t of the daily gain in rank IC that a higher rung needs")
+    climb_t: float = Field(default=2.0, description="t of the daily gain in rank IC that a higher rung needs")
     judged_sessions: int = Field(default=756, ge=2, description="latest known sessions that a rung is judged on")
     min_sessions: int = Field(default=252, ge=2, description="known sessions that a higher rung is judged on")
     level: float = Field(default=0.9, gt=0, lt=1, description="coverage that the intervals aim at")
