@@ -42,6 +42,8 @@ LAGS = 4
 """Of its Newey-West variance: 4 (T / 100)^(2/9), rounded down."""
 LOWS = 20
 """Sessions of which a close is the lowest."""
+TIES = 12
+"""Decimals to which two returns are the same."""
 MIN_POSTS = 5
 """Posts that take a side, as the herding measure needs them (traders in Wermers 1999)."""
 
@@ -144,7 +146,9 @@ def attention_volume(panel: Panel) -> Array:
                    reference="Barber, Odean (2008), All that glitters")  # fmt: skip
 def attention_return(panel: Panel) -> Array:
     """Rank of the day's absolute return within the year."""
-    return k.rolling_rank(np.abs(returns_over(panel, 1)), YEAR, least(YEAR))
+    # Prices in cents make equal moves that differ by rounding: such a tie must stay one on any split basis.
+    moved = np.round(np.abs(returns_over(panel, 1)), TIES)
+    return k.rolling_rank(moved, YEAR, least(YEAR))
 
 
 @behaviour.feature("fomo", lookback=YEAR, inputs=("close", "volume"), units="fraction", sign=-1,

@@ -298,6 +298,15 @@ def test_salience_is_that_of_the_market_return():
     np.testing.assert_allclose(got, salience_value(returns, returns.mean(axis=1), 21, 21)[-1], rtol=1e-5)
 
 
+def test_a_tie_of_moves_is_a_tie_on_any_split_basis():
+    rng = np.random.default_rng(1)
+    # A few prices in cents, between which the same moves come again and again.
+    close = np.array([10.1, 11.11, 20.2, 22.22, 30.3, 33.33])[rng.integers(0, 6, (300, 3))]
+    ranks = FEATURES["attention_return"](make(close))
+    for factor in (3.0, 7.0, 1 / 3):
+        np.testing.assert_array_equal(FEATURES["attention_return"](make(close * factor)), ranks)
+
+
 def test_attention():
     returns, volume = RNG.normal(0, 0.01, (300, 2)), np.exp(RNG.normal(10, 0.5, (301, 2)))
     returns[-1] = [-0.2, 0.0]
