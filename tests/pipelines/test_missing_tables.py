@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
     layers = {"names": ["linear", "boosting", "sequence", "behaviour"]}
     project.set_params({"data": {"source": "files", "path": str(folder)}, "tuning": {"trials": 1}, "layers": layers})
     told = project.repro()
-    assert "fundamental: 0 of 32 features" in told.stdout
+    assert re.search(r"fundamental: 0 of [1-9]\d* features", told.stdout)
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr
     assert "Warning" not in told.stderr
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
