@@ -50,3 +50,9 @@ class StorageError(SignalsError):
     """The disk refused: full, read-only, or locked by another process."""
 
     exit_code = 8
+
+
+class ConvergenceError(SignalsError):
+    """A solver ended without a solution that its own check accepts."""
+
+    exit_code = 10
