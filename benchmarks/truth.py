@@ -25,7 +25,8 @@ import yaml
 from core.files import read_json, read_parquet
 from core.params import merge
 from models.scoring import rank_ic
-from sources.simulation.world import SimulationParams, make_world
+from sources.simulation.params import SimulationParams
+from sources.simulation.world import make_world
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ORIGIN = {"clean_tree", "lineage"}

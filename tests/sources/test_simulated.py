@@ -7,6 +7,7 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from sources.simulation.paths import draw_shocks, evolve
 
 from core.errors import ConfigError
 from core.params import parse
@@ -15,7 +16,6 @@ from sources.calendar import session_of_date, session_of_time, sessions
 from sources.providers.simulated import Simulated, _normalised
 from sources.schemas import TABLES, normalise
 from sources.simulation.firms import draw_firms
-from sources.simulation.paths import draw_shocks, evolve
 from sources.simulation.plant import HORIZON, KERNELS, ahead, earned, realised
 from sources.simulation.reports import draw_reports, month_ends
 from sources.simulation.world import SHARES, SimulationParams, make_world
