@@ -22,7 +22,7 @@ from sources.simulation.posts import Chatter
 from sources.simulation.reports import Dates, Reports, month_ends
 from sources.simulation.story import USUAL_VOL, Day, Story
 from sources.simulation.streams import Streams
-from sources.simulation.traders import Traders
+from sources.simulation.traders import MOMENTUM, Traders, stretch
 
 HIGH_VOLUME = 1.5
 """Multiple of the usual volume above which a day's move reverts."""
@@ -162,7 +162,7 @@ class Exchange:
 
         lean = self._traders.lean()
         usual = firms.vol * min(max(np.sqrt(stress), 0.75), 1.8)
-        vol = usual * np.sqrt(self._level) * np.exp(self._slow - _SLOW_VOL**2) * self._traders.stretch()
+        vol = usual * np.sqrt(self._level) * np.exp(self._slow - _SLOW_VOL**2) * stretch(lean)
         size = draw.fat("idiosyncratic", (count,), 5)
         noise = np.clip(vol * size, -0.35, 0.5)
         surprise, news = self._announcements(at)
@@ -194,7 +194,7 @@ class Exchange:
             "value": self._score[0] * usual,
             "bargain": self._score[1] * usual,
             "pattern": noise,
-            "trend": (-1.0 if day.stressed else 1.0) * self._traders.trend * usual,
+            "trend": (-1.0 if day.stressed else 1.0) * self._traders.demands[MOMENTUM] * usual,
             "crowd": -self._crowd * usual,
         }
         self._earn(pushes)
