@@ -163,9 +163,10 @@ def _covariance(values: ArrayLike, names: Sequence[str]) -> Array:
     matrix, n = np.asarray(values, dtype=np.float64), len(names)
     if matrix.shape != (n, n):
         raise DataError(f"covariance {matrix.shape}: need {(n, n)}, a row and a column for each of {n} names")
-    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-    if len(bad):
-        raise DataError(f"covariance: of {names[bad[0]]} not finite: give a longer history or leave it out")
+    holes = (~np.isfinite(matrix)).sum(axis=1)
+    if holes.any():
+        # A name without a number leaves a hole in the row of every other one, but only its own is all holes.
+        raise DataError(f"covariance: of {names[holes.argmax()]} not finite: give a longer history or leave it out")
     scale = float(np.max(np.abs(matrix), initial=0.0))
     if (np.abs(matrix - matrix.T) > 1e-8 * scale).any():
         raise DataError("covariance: not symmetric: average it with its transpose")

@@ -59,7 +59,7 @@ class Book:
     Raises
     ------
     DataError
-        The shapes do not belong together, a name is given twice, or a number is not finite; names the symbol.
+        The shapes do not belong together, a name is given twice, or a number is not finite: the message names whose.
     """
 
     symbols: Sequence[str]
@@ -106,8 +106,8 @@ class StressResult:
     contributions
         `(5, N)` the same times the weights.
     unmet
-        Factors and sectors that the scenario shocks and no loading or symbol of the book meets: their part of the loss
-        is not counted.
+        Factors that the scenario shocks and the book has no loadings on, and sectors that it has no symbol in: what
+        they would do to it is not counted.
     """
 
     returns: Array
@@ -149,13 +149,18 @@ def crowd_returns(impact: ArrayLike, inventory: ArrayLike, remaining: ArrayLike,
     Raises
     ------
     DataError
-        An impact or a volatility is negative.
+        The lengths differ, or an impact or a volatility is negative.
     """
-    alpha, sigma = np.asarray(impact, dtype=np.float64), np.asarray(volatility, dtype=np.float64)
+    alpha, start, end, sigma = (np.asarray(v, dtype=np.float64) for v in (impact, inventory, remaining, volatility))
+    if alpha.ndim != 1 or not alpha.shape == start.shape == end.shape == sigma.shape:
+        raise DataError(
+            f"crowd: impact {alpha.shape}, inventory {start.shape}, remaining {end.shape}, volatility {sigma.shape}: "
+            "need one number a symbol each"
+        )
     for name, values in (("impact", alpha), ("volatility", sigma)):
         if (values < 0).any():
             raise DataError(f"crowd: {name} of row {int(np.argmax(values < 0))} is negative: need at least 0")
-    return alpha * (np.asarray(remaining, dtype=np.float64) - np.asarray(inventory, dtype=np.float64)) * sigma
+    return alpha * (end - start) * sigma
 
 
 def stress(book: Book, scenario: Scenario) -> StressResult:

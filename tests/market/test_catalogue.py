@@ -227,6 +227,11 @@ def test_a_wrong_entry_is_named(tmp_path, entry, message):
         ("scenarios: {1987: {title: A, market: 0.1, source: s}}", r"scenarios\.1987: name it in lower case"),
         ("scenarios: {covid_2020: {}}", r"scenarios\.covid_2020: there is a scenario of that name already"),
         ("scenarios: {a: -0.1}", r"scenarios\.a: need a mapping with at least title, market and source"),
+        ("scenarios: {a: {title: A, market: 0.1, source: s, 2: 3}}", r"scenarios\.a\.2 = "),
+        (
+            "scenarios: {a: {title: A, market: 0.1, source: s, proxies: {ON: 0.1}}}",
+            r"scenarios\.a\.proxies.* = True: .*valid string",
+        ),
         ("scenarios: {a: {title: A, source: s}}", r"scenarios\.a\.market"),
         (
             "scenarios: {a: {title: A, market: 0.1, source: s}}\nfactor_proxies: {XOM: oil}",
@@ -247,6 +252,10 @@ def test_a_wrong_file_is_named(tmp_path, text, message):
 def test_a_file_that_is_none(tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere\.yaml is no file: give a YAML file in the form of .*stress\.yaml"):
         load_catalogue(tmp_path / "nowhere.yaml")
+    other = tmp_path / "latin.yaml"
+    other.write_bytes("title: Börse".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml is no UTF-8 text: save it as UTF-8"):
+        load_catalogue(other)
 
 
 def test_a_scenario_made_in_code_is_checked_too():

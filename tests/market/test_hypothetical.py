@@ -70,8 +70,17 @@ def test_longs_that_correlate_are_riskier_and_a_hedge_is_not():
     assert correlation_stress(hedged, np.eye(6)).after < correlation_stress(hedged, np.eye(6)).before
     assert correlation_stress(hedged, np.eye(6), 1.0).after == 0
     assert correlation_stress(dataclasses.replace(book, weights=np.zeros(6)), np.eye(6)) == (0, 0)
-    # Perfectly hedged already: rounding below zero is no error.
-    assert correlation_stress(hedged, np.full((6, 6), 0.1)).before == pytest.approx(0, abs=1e-8)
+
+
+def test_rounding_below_zero_is_no_error():
+    # Stocks that are one stock, and a book that is flat in it but for the last digits.
+    covariance, signs = np.full((6, 6), 0.1), []
+    for seed in range(50):
+        book = _book(np.random.default_rng(seed))
+        flat = dataclasses.replace(book, weights=book.weights - book.weights.mean())
+        signs.append(np.sign(flat.weights @ covariance @ flat.weights))
+        assert correlation_stress(flat, covariance).before == pytest.approx(0, abs=1e-8)
+    assert -1 in signs
 
 
 # --- grid ----------------------------------------------------------------------------------------------------
@@ -187,6 +196,10 @@ def test_a_loss_that_is_none(loss):
     [
         (np.eye(5), r"covariance \(5, 5\): need \(6, 6\)"),
         (np.diag([1, 1, np.nan, 1, 1, 1.0]), "covariance: of S2 not finite"),
+        (
+            np.where((np.arange(6) == 2) | (np.arange(6) == 2)[:, None], np.nan, np.eye(6)),
+            "covariance: of S2 not finite",
+        ),
         (np.eye(6) + np.eye(6, k=1) / 10, "not symmetric: average it"),
         (np.full((6, 6), 2.0) - np.eye(6), "negative variance: clip its eigenvalues"),
         (-np.eye(6), "negative variance"),

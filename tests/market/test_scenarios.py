@@ -172,6 +172,8 @@ def test_the_crowd_that_leaves():
     assert got == pytest.approx([-0.497246 * 0.02, -0.998114 * 0.01, 0], abs=1e-12)
     # A crowd that is short buys back, and the price rises.
     assert crowd_returns([1.0], [-0.5], [0.0], [0.02]) == pytest.approx([0.01])
+    with pytest.raises(DataError, match=r"remaining \(1,\), volatility \(2,\): need one number a symbol each"):
+        crowd_returns([1, 1], [1, 1], [0], [0.01, 0.01])
     with pytest.raises(DataError, match="impact of row 1 is negative"):
         crowd_returns([1, -1], [1, 1], [0, 0], [0.01, 0.01])
     with pytest.raises(DataError, match="volatility of row 0 is negative"):
