@@ -28,7 +28,7 @@ HIGH_VOLUME = 1.5
 """Multiple of the usual volume above which a day's move reverts."""
 
 _NEWS, _MEMORY, _FEAR = 0.075, 0.895, 0.35
-_SLOW_MEMORY, _SLOW_VOL = 0.995, 0.40
+_SLOW_MEMORY, _SLOW_VOL = 0.997, 0.55
 _CROWD_MEMORY, _ALIKE = 0.9, 0.9
 _COLLAPSE = -0.6
 

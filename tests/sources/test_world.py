@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from core.errors import ConfigError, StorageError
 from core.params import parse
+from market.stylised import RANGES, stylised_facts
 from sources.base import open_source
 from sources.providers.simulated import Simulated
 from sources.simulation import archive
@@ -115,7 +117,7 @@ def test_traders_go_to_what_pays_and_leave_in_panic():
 
 @pytest.mark.slow
 def test_a_crisis_is_a_panic_with_wild_falls_and_correlated_firms():
-    span = {"symbols": 40, "end": datetime.date(2019, 12, 31)}
+    span = {"symbols": 40, "end": datetime.date(2019, 12, 31), "seed": 22}
     world = make_world(small(preset="crisis", **span))
     there = world.regime == CRISIS
     assert 0.005 < there.mean() < 0.25
@@ -169,6 +171,29 @@ def test_a_halted_firm_prints_its_last_close_again_without_volume():
     before = prices.groupby("symbol")["close"].shift()
     after_trading = halted & ~halted.groupby(prices["symbol"]).shift(fill_value=True)
     np.testing.assert_allclose(prices["close"][after_trading], before[after_trading], atol=0.006)
+
+
+# --- the stylised facts ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_kind_of_market_shows_the_stylised_facts_of_real_ones(preset):
+    found: dict[str, list[float]] = {}
+    for seed in (1, 2, 3):
+        world = make_world(small(preset=preset, symbols=50, end=datetime.date(2018, 12, 31), seed=seed))
+        returns = np.diff(np.log(world.close), axis=0) * world.listed[1:]
+        report = stylised_facts(returns, world.volume[1:], world.market[1:])
+        for name, value in asdict(report.stocks).items():
+            found.setdefault(name, []).append(value)
+        assert report.market is not None
+        found.setdefault("market leverage", []).append(report.market.leverage)
+    median = {name: float(np.median(values)) for name, values in found.items()}
+    wrong = {name: median[name] for name, (low, high) in RANGES.items() if not low <= median[name] <= high}
+    assert not wrong
+    assert median["leverage"] < 0 > median["market leverage"]
+    assert median["skewness"] < 0
+    make_world.cache_clear()
 
 
 # --- streamed to a folder -------------------------------------------------------------------------------------
