@@ -16,7 +16,7 @@ line, nor a very large one, where sinh overflows, loses digits.
 References
 ----------
 Almgren, R. and Chriss, N. (2000). Optimal execution of portfolio transactions. Journal of Risk 3(2), 5-39:
-equations 3 and 5 (E, V), 17 (path), 18 (trades), figure 1 (frontier).
+sections 1.4 and 1.5 (E, V under linear impact) and 2.2 (path and trades).
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def urgency(program: Program, risk_aversion: float) -> float:
 
 
 def trajectory(program: Program, risk_aversion: float) -> Array:
-    """`(N + 1,)` shares held at 0, tau, ..., T on the path that minimises E + lambda V (equation 17)."""
+    """`(N + 1,)` shares held at 0, tau, ..., T on the path that minimises E + lambda V."""
     k = urgency(program, risk_aversion)
     left = 1 - np.arange(program.periods + 1) / program.periods
     whole = np.expm1(-2 * k * program.horizon)
@@ -139,7 +139,7 @@ def trajectory(program: Program, risk_aversion: float) -> Array:
 
 
 def trades(program: Program, risk_aversion: float) -> Array:
-    """`(N,)` shares sold in each period on the path that minimises E + lambda V (equation 18)."""
+    """`(N,)` shares sold in each period on the path that minimises E + lambda V."""
     k = urgency(program, risk_aversion)
     order = np.arange(program.periods)
     whole = np.expm1(-2 * k * program.horizon)

@@ -154,5 +154,5 @@ def test_refusals():
             trajectory(PAPER, aversion)
     with pytest.raises(DataError, match=r"shape \(5,\): give \(6,\)"):
         expected_cost(PAPER, np.linspace(1e6, 0, 5))
-    with pytest.raises(DataError, match="they must go from 1000000.0 to 0"):
+    with pytest.raises(DataError, match=r"they must go from 1000000\.0 to 0"):
         variance(PAPER, np.linspace(1e6, 1, 6))
