@@ -30,6 +30,9 @@ from core.errors import ConfigError, DataError
 
 Array = NDArray[np.float64]
 
+STRAIGHT = 1e-9
+"""kT below which the path is a straight line to the last digit: it bends by less than (kT)^2 / 15 of X."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -131,9 +134,9 @@ def trajectory(program: Program, risk_aversion: float) -> Array:
     """`(N + 1,)` shares held at 0, tau, ..., T on the path that minimises E + lambda V."""
     k = urgency(program, risk_aversion)
     left = 1 - np.arange(program.periods + 1) / program.periods
-    whole = np.expm1(-2 * k * program.horizon)
-    if whole == 0.0:
+    if k * program.horizon < STRAIGHT:
         return program.shares * left
+    whole = np.expm1(-2 * k * program.horizon)
     decay = np.exp(-k * program.horizon * (1 - left))
     return program.shares * (decay * (np.expm1(-2 * k * program.horizon * left) / whole))
 
@@ -142,9 +145,9 @@ def trades(program: Program, risk_aversion: float) -> Array:
     """`(N,)` shares sold in each period on the path that minimises E + lambda V."""
     k = urgency(program, risk_aversion)
     order = np.arange(program.periods)
-    whole = np.expm1(-2 * k * program.horizon)
-    if whole == 0.0:
+    if k * program.horizon < STRAIGHT:
         return np.full(program.periods, program.shares / program.periods)
+    whole = np.expm1(-2 * k * program.horizon)
     decay = np.exp(-k * program.period * order)
     echo = 1 + np.exp(-2 * k * (program.horizon - (order + 0.5) * program.period))
     return program.shares * decay * echo * np.expm1(-k * program.period) / whole

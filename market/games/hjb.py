@@ -151,9 +151,9 @@ def solve(
             break
     raise ConvergenceError(
         f"game: after {count} best responses the residual of the value is {solution.value_residual:.2e}, that of the "
-        f"density {solution.density_residual:.2e}, the mass error {solution.mass_error:.2e}; the best had {best:.2e}, the "
-        f"tolerance is {tolerance:.0e}: lower mixing ({mixing}), raise depth ({depth}) or iterations, or shorten the "
-        "horizon"
+        f"density {solution.density_residual:.2e}, the mass error {solution.mass_error:.2e}; the best had {best:.2e}, "
+        f"the tolerance is {tolerance:.0e}: lower mixing ({mixing}), raise depth ({depth}) or iterations, or shorten "
+        "the horizon"
     )
 
 

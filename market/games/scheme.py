@@ -98,17 +98,17 @@ class Mesh:
     @property
     def centres(self) -> Array:
         """`(N,)` middles of the cells."""
-        return self.low + self.width * (np.arange(self.cells) + 0.5)
+        return self.low + self.width * (np.arange(self.cells, dtype=np.float64) + 0.5)
 
     @property
     def times(self) -> Array:
         """`(M + 1,)` times of value and density."""
-        return self.step * np.arange(self.steps + 1)
+        return self.step * np.arange(self.steps + 1, dtype=np.float64)
 
     @property
     def middles(self) -> Array:
         """`(M,)` middles of the steps, times of the control."""
-        return self.step * (np.arange(self.steps) + 0.5)
+        return self.step * (np.arange(self.steps, dtype=np.float64) + 0.5)
 
 
 def solve_value(

@@ -96,7 +96,7 @@ def test_mass_stays_and_the_implicit_step_is_never_negative(seed, theta, sigma, 
     mesh = Mesh(0.0, 1.0, 40, 1.0, 15, theta)
     start = rng.uniform(0, 1, 40) * (rng.uniform(0, 1, 40) > 0.7)
     density, within = solve_density(mesh, start, rng.normal(0, speed, (15, 40)), sigma)
-    assert density.sum(axis=1) == pytest.approx(np.full(16, start.sum()), rel=1e-12)
+    assert density.sum(axis=1) == pytest.approx(np.full(16, start.sum()), rel=1e-12 if theta == 1 else 1e-10)
     if theta == 1.0:
         assert (density >= 0).all()
         assert (within >= 0).all()
