@@ -117,7 +117,7 @@ class Game:
         values = np.asarray(field(times, states, crowd), dtype=np.float64)
         shape = (len(times), len(states))
         try:
-            values = np.ascontiguousarray(np.broadcast_to(values, shape))
+            values = np.broadcast_to(values, shape)
         except ValueError as error:
             raise ConfigError(f"game: {name} has shape {values.shape}: it must broadcast to {shape}") from error
         bad = np.argwhere(~np.isfinite(values))

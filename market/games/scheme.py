@@ -96,6 +96,11 @@ class Mesh:
         return self.horizon / self.steps
 
     @property
+    def spacing(self) -> tuple[float, float, float]:
+        """h, dt and theta."""
+        return float(self.width), float(self.step), float(self.theta)
+
+    @property
     def centres(self) -> Array:
         """`(N,)` middles of the cells."""
         return self.low + self.width * (np.arange(self.cells, dtype=np.float64) + 0.5)
@@ -134,7 +139,8 @@ def solve_value(
     value = np.empty((mesh.steps + 1, mesh.cells))
     control = np.empty((mesh.steps, mesh.cells))
     value[-1] = terminal
-    _backward(cost, drift, control_cost, sigma**2, mesh.width, mesh.step, mesh.theta, value, control)
+    scalars = float(control_cost), float(sigma) ** 2, *mesh.spacing
+    _backward(_plain(cost), _plain(drift), *scalars, value, control)
     return value, control
 
 
@@ -155,7 +161,7 @@ def solve_density(mesh: Mesh, start: Array, velocity: Array, sigma: float) -> tu
     density = np.empty((mesh.steps + 1, mesh.cells))
     within = np.empty((mesh.steps, mesh.cells))
     density[0] = start
-    _forward(velocity, sigma**2, mesh.width, mesh.step, mesh.theta, density, within)
+    _forward(_plain(velocity), float(sigma) ** 2, *mesh.spacing, density, within)
     return density, within
 
 
@@ -163,7 +169,7 @@ def value_residual(mesh: Mesh, value: Array, cost: Array, drift: Array, control_
     """`(M, N)` left-hand side of the equation of the value, the control being the best for that value."""
     mixed = mesh.theta * value[:-1] + (1 - mesh.theta) * value[1:]
     least = np.empty_like(mixed)
-    _hamiltonian(mixed, drift, control_cost, sigma**2, mesh.width, least)
+    _hamiltonian(mixed, _plain(drift), float(control_cost), float(sigma) ** 2, mesh.width, least)
     return np.diff(value, axis=0) / mesh.step + least + cost
 
 
@@ -173,6 +179,11 @@ def density_residual(mesh: Mesh, density: Array, velocity: Array, sigma: float) 
     up, down = _rates(velocity, sigma**2, mesh.width)
     across = up[:, :-1] * mixed[:, :-1] - down[:, 1:] * mixed[:, 1:]
     return np.diff(density, axis=0) / mesh.step + np.diff(across, axis=1, prepend=0.0, append=0.0)
+
+
+def _plain(values: Array) -> Array:
+    """The kind of array that the kernels are compiled for: another, even a read-only one, would compile them anew."""
+    return np.require(values, np.float64, ["C", "W"])
 
 
 def _rates(velocity: Array, variance: float, h: float) -> tuple[Array, Array]:
@@ -263,8 +274,6 @@ def _backward(cost, drift, kappa, variance, h, dt, theta, value, control):
             if np.abs(mixed - last).max() <= 1e-12 * np.abs(mixed).max():
                 break
         for i in range(cells):
-            up, down = _differences(mixed, i)
-            control[n, i] = _choose(up, down, drift[n, i], kappa, variance, h)
             value[n, i] = (mixed[i] - (1 - theta) * later[i]) / theta
 
 
