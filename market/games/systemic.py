@@ -140,7 +140,7 @@ class InterbankGame:
         nodes, weights = leggauss(NODES)
         # The rate of decay is monotone in time; what it has brought down by e^-40 would only thin the nodes out.
         slowest = self.reversion + (np.minimum(self.feedback(0.0), self.feedback(end)) if game else 0.0)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             span = np.minimum(end, 20.0 / np.asarray(slowest))
         starts = end[..., None] - 0.5 * span[..., None] * (1.0 + nodes)
         if game:
