@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from core.params import Day, Params
 from sources.simulation.plant import SOURCES
 from sources.simulation.tape import FAULTS
 
+Kind = Annotated[
+    Literal["default", "null", "planted", "crisis"],
+    # YAML reads an unquoted null as nothing.
+    BeforeValidator(lambda value: "null" if value is None else value),
+]
 Correlation = Annotated[float, Field(ge=0.0, lt=0.5)]
 
 
@@ -45,7 +50,7 @@ PRESETS: Mapping[str, Preset] = {
 class SimulationParams(Params):
     """Parameters of the simulated market."""
 
-    preset: Literal["default", "null", "planted", "crisis"] = "default"
+    preset: Kind = "default"
     symbols: int = Field(default=160, ge=2, le=5000)
     start: Day = datetime.date(2010, 1, 4)
     end: Day = datetime.date(2017, 12, 29)

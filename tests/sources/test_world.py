@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from core.errors import ConfigError, StorageError
 from core.params import parse
@@ -46,6 +47,11 @@ def small(**changes) -> SimulationParams:
 def test_an_impossible_market_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         parse(SimulationParams, changes, "data.simulated")
+
+
+def test_an_unquoted_null_in_yaml_is_the_null_market():
+    values = yaml.safe_load("{preset: null, symbols: 12}")
+    assert parse(SimulationParams, values, "data.simulated") == SimulationParams(preset="null", symbols=12)
 
 
 def test_the_presets_strengths_are_kept_or_set_together():
