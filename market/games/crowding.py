@@ -17,7 +17,7 @@ standard deviations, costs are in average volumes times daily standard deviation
 References
 ----------
 Cardaliaguet, P. and Lehalle, C.-A. (2018). Mean field game of controls and an application to trade crowding.
-Mathematics and Financial Economics 12, section 3 (identical preferences).
+Mathematics and Financial Economics 12 (identical preferences).
 """
 
 from __future__ import annotations
