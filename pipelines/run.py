@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -96,6 +97,22 @@ def reproduce(root: Path) -> None:
     done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, check=False)
     if done.returncode:
         raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
+
+
+def out_of_date(root: Path, stage: str) -> set[str]:
+    """The stages, of those that one rests on and itself, of which something changed since they ran.
+
+    Raises
+    ------
+    StageError
+        DVC cannot tell.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", stage]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        raise StageError(f"dvc cannot tell whether the run on disk is up to date ({said}): run `signals run` first")
+    return set(json.loads(done.stdout))
 
 
 def run(data: str | None = None, preset: str | None = None) -> None:
