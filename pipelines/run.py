@@ -99,8 +99,8 @@ def reproduce(root: Path) -> None:
         raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
 
 
-def out_of_date(root: Path, stage: str) -> set[str]:
-    """The stages, of those that one rests on and itself, of which something changed since they ran.
+def out_of_date(root: Path, stage: str) -> dict[str, set[str]]:
+    """What changed since they ran, by stage, of a stage and those that it rests on; others are left out.
 
     Raises
     ------
@@ -112,7 +112,12 @@ def out_of_date(root: Path, stage: str) -> set[str]:
     if done.returncode:
         said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
         raise StageError(f"dvc cannot tell whether the run on disk is up to date ({said}): run `signals run` first")
-    return set(json.loads(done.stdout))
+    return {name: set().union(*map(_changed, reasons)) for name, reasons in json.loads(done.stdout).items()}
+
+
+def _changed(reason: Any) -> set[str]:
+    """Files in one of DVC's reasons, such as {"changed deps": {"core": "modified"}}."""
+    return {file for files in reason.values() for file in files} if isinstance(reason, dict) else set()
 
 
 def run(data: str | None = None, preset: str | None = None) -> None:

@@ -12,7 +12,7 @@ from core.files import read_json, read_parquet, write_json
 from core.params import parse
 from models.truth import EVERY_REGIME, Recovery, join_truth, recover
 from pipelines.console import Printer
-from pipelines.layout import DATASET, PARAMS, RECOVERY, STACK
+from pipelines.layout import DATASET, PARAMS, RAW, RECOVERY, STACK
 from pipelines.params import Settings, load_settings
 from pipelines.run import SIMULATED, out_of_date
 from reporting.page import format_value
@@ -44,7 +44,7 @@ def truth(root: Path, printer: Printer | None = None) -> None:
     settings = load_settings(root / PARAMS)
     refuse_without_truth(settings)
     meta, signals = read_json(root / STACK / "meta.json"), read_parquet(root / STACK / "oof.parquet")
-    warn_of_other_run(root, printer)
+    warn_of_other_run(settings, printer)
     known = load_truth(settings, signals["date"].min())
     rows = join_truth(signals, load_outcomes(root / DATASET), known)
     models = {"stack": "signal", **meta["columns"]}
@@ -74,17 +74,20 @@ def refuse_without_truth(settings: Settings) -> None:
         )
 
 
-def warn_of_other_run(root: Path, printer: Printer) -> None:
-    """Refuse a run of other data than there is now; warn where something else changed since.
+def warn_of_other_run(settings: Settings, printer: Printer) -> None:
+    """Refuse a run of another market than there is now; warn where something else changed since.
 
     Raises
     ------
     DataError
         The data, or how they are simulated, changed since the run.
     """
-    changed = out_of_date(root, "stack")
-    if "ingest" in changed:
-        raise DataError("the data changed since the last run, whose signals are of another market: `signals run` first")
+    changed = out_of_date(settings.root, "stack")
+    same = ("core", "pipelines/", RAW.as_posix(), *(() if settings.data.source == SIMULATED else ("sources/",)))
+    if other := sorted(file for file in changed.get("ingest", ()) if not file.startswith(same)):
+        raise DataError(
+            f"{other[0]} changed since the last run, whose signals may be of another market: `signals run` first"
+        )
     if changed:
         printer.warning(f"the run on disk is not of the parameters and code of now ({', '.join(sorted(changed))})")
 
