@@ -107,6 +107,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is no UTF-8 text: save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

@@ -39,10 +39,16 @@ class _Writer:
             self._open.close()
 
     def write(self, frame: pd.DataFrame) -> None:
-        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        table = pa.table({name: _column(frame[name]) for name in frame})
         if self._open is None:
             self._open = pq.ParquetWriter(self._path, table.schema, compression="zstd", compression_level=3)
         self._open.write_table(table.cast(self._open.schema))
+
+
+def _column(values: pd.Series) -> pa.Array:
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        return pa.array(values.dt.tz_convert(None).to_numpy("datetime64[us]")).cast(pa.timestamp("us", "UTC"))
+    return pa.Array.from_pandas(values)
 
 
 def write_world(

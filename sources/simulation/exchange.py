@@ -22,13 +22,13 @@ from sources.simulation.posts import Chatter
 from sources.simulation.reports import Dates, Reports, month_ends
 from sources.simulation.story import USUAL_VOL, Day, Story
 from sources.simulation.streams import Streams
-from sources.simulation.traders import Traders
+from sources.simulation.traders import MOMENTUM, Traders, stretch
 
 HIGH_VOLUME = 1.5
 """Multiple of the usual volume above which a day's move reverts."""
 
 _NEWS, _MEMORY, _FEAR = 0.075, 0.895, 0.35
-_SLOW_MEMORY, _SLOW_VOL = 0.995, 0.40
+_SLOW_MEMORY, _SLOW_VOL = 0.997, 0.55
 _CROWD_MEMORY, _ALIKE = 0.9, 0.9
 _COLLAPSE = -0.6
 
@@ -162,7 +162,7 @@ class Exchange:
 
         lean = self._traders.lean()
         usual = firms.vol * min(max(np.sqrt(stress), 0.75), 1.8)
-        vol = usual * np.sqrt(self._level) * np.exp(self._slow - _SLOW_VOL**2) * self._traders.stretch()
+        vol = usual * np.sqrt(self._level) * np.exp(self._slow - _SLOW_VOL**2) * stretch(lean)
         size = draw.fat("idiosyncratic", (count,), 5)
         noise = np.clip(vol * size, -0.35, 0.5)
         surprise, news = self._announcements(at)
@@ -194,7 +194,7 @@ class Exchange:
             "value": self._score[0] * usual,
             "bargain": self._score[1] * usual,
             "pattern": noise,
-            "trend": (-1.0 if day.stressed else 1.0) * self._traders.trend * usual,
+            "trend": (-1.0 if day.stressed else 1.0) * self._traders.demands[MOMENTUM] * usual,
             "crowd": -self._crowd * usual,
         }
         self._earn(pushes)

@@ -57,7 +57,7 @@ class Chatter:
     def __init__(self, firms: Firms, streams: Streams, repeat_rate: float) -> None:
         self._firms, self._streams, self._repeat_rate = firms, streams, repeat_rate
         self._followers = np.exp(streams["followers"].normal(5.5, 1.6, USERS)).astype(np.int32)
-        self._said: list[pd.DataFrame] = []
+        self._said: list[dict[str, NDArray]] = []
 
     def session(self, at: int, size: Array, leaning: Array, alive: NDArray[np.bool_]) -> Array:
         """Post about one session.
@@ -91,10 +91,9 @@ class Chatter:
             retweet[0] = False
         retweet[1:] &= (firm[1:] == firm[:-1]) & ~(spam | retweet)[:-1] & ~foreign[:-1]
         tone[foreign | spam] = 0
-        self._said.append(pd.DataFrame(
-            {"session": at, "firm": firm, "tone": tone, "foreign": foreign, "spam": spam, "retweet": retweet,
-             **{name: draw[name] for name in _WORDS}}
-        ))  # fmt: skip
+        kept = {name: draw[name] for name in _WORDS}
+        said = {"firm": firm, "tone": tone, "foreign": foreign, "spam": spam, "retweet": retweet, **kept}
+        self._said.append({"session": np.full(total, at), **said})
         genuine = ~(retweet | spam | foreign)
         number = np.bincount(firm[genuine], minlength=count)
         summed = np.bincount(firm[genuine], weights=tone[genuine], minlength=count)
@@ -102,18 +101,16 @@ class Chatter:
 
     def collect(self, dates: Dates) -> pd.DataFrame:
         """The `posts` table of what was said since it was last collected, by session, then firm, then time."""
-        said = pd.concat(self._said, ignore_index=True)
+        said = {name: np.concatenate([part[name] for part in self._said]) for name in self._said[0]}
         self._said = []
-        session, firm = said["session"].to_numpy(), said["firm"].to_numpy()
-        foreign, retweet = said["foreign"].to_numpy(), said["retweet"].to_numpy()
-        head, phrase, tail = (said[name].to_numpy() for name in ("head", "phrase", "tail"))
+        session, firm, foreign, retweet = (said[name] for name in ("session", "firm", "foreign", "retweet"))
         symbol = self._firms.symbols[firm]
-        text = _texts(said["tone"].to_numpy(), foreign, said["spam"].to_numpy(), head, phrase, tail, symbol)
+        text = _texts(said["tone"], foreign, said["spam"], said["head"], said["phrase"], said["tail"], symbol)
         text[1:] = np.where(retweet[1:], "RT @user: " + text[:-1], text[1:])
-        created = _times(dates, session, said["hour"].to_numpy(), said["minute"].to_numpy())
+        created = _times(dates, session, said["hour"], said["minute"])
         # Within a session and firm the rows are in the order of time: a retweet follows what it repeats.
         created = created[np.lexsort((created, firm, session))]
-        user = (said["user"].to_numpy() ** 2 * USERS).astype(np.uint64)
+        user = (said["user"] ** 2 * USERS).astype(np.uint64)
         return pd.DataFrame(
             {
                 "symbol": symbol,

@@ -12,6 +12,7 @@ CALM, STRESS, CRISIS = 0, 1, 2
 _VOL = (0.0062, 0.0135)
 _DRIFT = (0.0006, -0.0004)
 _LEAVE = (0.006, 0.015)  # daily probability of leaving the calm and the stressed state
+_MEMORY, _WAVE = 0.997, 0.3
 USUAL_VOL = 0.009
 
 _SPEED, _COMPOSURE, _FRIGHT, _RELIEF = 0.2, -4.0, 1.5, 0.5
@@ -47,6 +48,7 @@ class Story:
     def __init__(self, streams: Streams, pull: float) -> None:
         self._streams, self._pull = streams, pull
         self._stressed, self._variance, self.panic = False, _VOL[CALM] ** 2, 0.0
+        self._wave = 0.0
 
     def session(self, gone: float) -> Day:
         """Live through one session.
@@ -60,12 +62,16 @@ class Story:
         jump = self._streams["market jump"].random(2)
         if float(self._streams["regime"].random()) < _LEAVE[self._stressed]:
             self._stressed = not self._stressed
-        vol = math.sqrt(self._variance) * (1.0 + 1.2 * self.panic)
+        self._wave = _MEMORY * self._wave + _WAVE * math.sqrt(1.0 - _MEMORY**2) * float(
+            self._streams["market wave"].standard_normal()
+        )
+        widened = math.exp(self._wave - _WAVE**2) * (1.0 + 1.2 * self.panic)
+        vol = math.sqrt(self._variance) * widened
         shock = vol * draw - (vol * (2.0 + 4.0 * jump[1]) if jump[0] < 0.004 else 0.0)
         market = min(max(_DRIFT[self._stressed] - 0.002 * self.panic + shock, -0.16), 0.11)
         fall = shock < 0
         target = _VOL[self._stressed] ** 2
-        news = min((shock / (1.0 + 1.2 * self.panic)) ** 2, 12.0 * self._variance)
+        news = min((shock / widened) ** 2, 12.0 * self._variance)
         self._variance = 0.05 * target + 0.85 * self._variance + (0.16 if fall else 0.03) * news
         self._variance = min(self._variance, 0.035**2)
         self._worry(market / USUAL_VOL, gone)

@@ -30,7 +30,7 @@ def filing_table(
         `(N,)` that of the session to which prices are adjusted: `shares_outstanding * split_factor_2017` is on
         their basis.
     """
-    ended = np.isfinite(figures.net_income) & ~np.isnat(reports.filed) & _files(firms, reports, reports.filed, dates)
+    ended = np.isfinite(figures.net_income) & ~np.isnat(reports.filed)
     then = split[reports.month, reports.firm]
     quarters = _statement(firms, reports, figures, figures.net_income, then, months=3)
     years = _statement(firms, reports, figures, figures.net_income_year, then, months=12)
@@ -43,7 +43,7 @@ def filing_table(
     rows = pd.concat([rows, _amended(rows)], ignore_index=True)
     wrong = rows["wrong_entity"].to_numpy() & ~rows["amended"].to_numpy()
     rows.loc[wrong, [*FUNDAMENTAL_VALUES, *FUNDAMENTAL_EXTRAS]] *= 0.03
-    return rows.drop(columns=["wrong_entity", "restated", "noise"])
+    return _while_listed(firms, rows.drop(columns=["wrong_entity", "restated", "noise"]), "filing_date", dates)
 
 
 def _statement(
@@ -109,12 +109,16 @@ def earnings_table(firms: Firms, reports: Reports, figures: Figures, split: Arra
         }
     )  # fmt: skip
     frame["surprise"] = np.round(frame["eps_actual"] - frame["eps_estimate"], 2)
-    return frame[np.isfinite(actual) & ~np.isnat(reports.announced) & _files(firms, reports, reports.announced, dates)]
+    frame = frame[np.isfinite(actual) & ~np.isnat(reports.announced)]
+    return _while_listed(firms, frame, "announce_date", dates)
 
 
-def _files(firms: Firms, reports: Reports, day: Dates, dates: Dates) -> NDArray[np.bool_]:
-    """Whether a firm is still listed on the day on which its report would come."""
-    return np.searchsorted(dates, day) <= firms.delisted[reports.firm]
+def _while_listed(firms: Firms, frame: pd.DataFrame, day: str, dates: Dates) -> pd.DataFrame:
+    """Rows of firms that are still listed on the day of the row."""
+    last = pd.Series(
+        np.append(dates, np.datetime64("9999-12-31"))[np.minimum(firms.delisted, len(dates))], firms.symbols
+    )
+    return frame[frame[day].to_numpy("datetime64[D]") <= frame["symbol"].map(last).to_numpy("datetime64[D]")]
 
 
 def macro_table(market_vol: Array, dates: Dates, seed: int) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Games of many traders, as pure maths on arrays."""
