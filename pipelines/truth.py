@@ -117,7 +117,7 @@ def load_outcomes(folder: Path) -> pd.DataFrame:
 def for_machines(result: Recovery, horizon: int) -> dict[str, Any]:
     """The result in plain values: what is known to four decimals, t-values to two."""
     tables = {
-        name: table.round({column: 2 if column.endswith("_t") else 4 for column in table}).to_dict("records")
+        name: table.round({column: 2 if str(column).endswith("_t") else 4 for column in table}).to_dict("records")
         for name, table in (("found", result.found), ("by_source", result.by_source))
     }
     return {"planted": list(result.sources), "horizon": horizon, **tables}
