@@ -177,6 +177,9 @@ def fit_peaks(
         raise DataError(f"tails: the {len(excess)} excesses over {u:.6g} are all equal: look for stale or clipped data")
     # Moments give the start: mean 1 and variance v of a generalised Pareto law.
     shape, scale = 0.5 * (1 - 1 / variance), 0.5 * (1 + 1 / variance)
+    # A loss beyond the bound of that law has no likelihood to climb from: the exponential law has no bound.
+    if 1 + shape / scale * scaled.max() <= 0:
+        shape, scale = 0.0, 1.0
     exact = partial(fmin, xtol=1e-9, ftol=1e-12, maxiter=2000, maxfun=4000)
     shape, _, scale = genpareto.fit(scaled, shape, floc=0, scale=scale, optimizer=exact)
     _check_fit(scaled, shape, scale)

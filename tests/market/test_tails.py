@@ -80,6 +80,22 @@ def test_fit_finds_the_maximum(units):
     assert tail == fit_peaks(losses, threshold=tail.threshold)
 
 
+def test_a_loss_beyond_the_bound_of_the_moments():
+    """Even excesses and one far out: the law of their moments ends before that one, the likeliest does not."""
+    excess = np.append(np.arange(1, 40) / 20, 4.0)
+    mean, variance = excess.mean(), excess.var()
+    assert excess.max() > mean * (mean**2 + variance) / (mean**2 - variance)
+    tail = fit_peaks(np.append(excess, np.zeros(360)), threshold=0.0)
+
+    def minus(theta):
+        shape = np.log1p(theta * excess).mean()
+        return np.log(shape / theta) + shape + 1
+
+    best = minimize_scalar(minus, bounds=(-0.99 / 4, -0.01 / 4), method="bounded", options={"xatol": 1e-12})
+    assert tail.shape / tail.scale == pytest.approx(best.x, rel=1e-5)
+    assert tail.shape == pytest.approx(np.log1p(best.x * excess).mean(), abs=1e-5)
+
+
 def test_fit_recovers_a_generalised_pareto_law():
     # The quantiles of the law itself leave no sampling error.
     y = genpareto.ppf((np.arange(1, 20001) - 0.5) / 20000, 0.25, scale=0.01)
