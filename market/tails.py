@@ -23,12 +23,10 @@ an extreme value approach. Journal of Empirical Finance 7.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import fmin
-from scipy.stats import genpareto
+from scipy.optimize import minimize_scalar
 
 from core.errors import ConfigError, ConvergenceError, DataError
 from market.hill import known_values, tail_size
@@ -39,6 +37,7 @@ MINIMUM_PEAKS = 30
 """Excesses that a fit needs: with fewer, the error of the shape, (1 + xi) / sqrt(n), is as large as the shape."""
 
 _EDGE = 1e-9  # a level of 0.95 is the edge of an exceedance of 0.05, though 1 - 0.05 is not 0.95 in binary
+_NEAR = 1e-3  # grid of the fit around the exponential law, in units of the largest excess
 _SCORE = 1e-5  # what the likelihood equations of a fit may leave, relative
 
 
@@ -175,15 +174,56 @@ def fit_peaks(
     variance = scaled.var()
     if not variance > 1e-12:
         raise DataError(f"tails: the {len(excess)} excesses over {u:.6g} are all equal: look for stale or clipped data")
-    # Moments give the start: mean 1 and variance v of a generalised Pareto law.
-    shape, scale = 0.5 * (1 - 1 / variance), 0.5 * (1 + 1 / variance)
-    # A loss beyond the bound of that law has no likelihood to climb from: the exponential law has no bound.
-    if 1 + shape / scale * scaled.max() <= 0:
-        shape, scale = 0.0, 1.0
-    exact = partial(fmin, xtol=1e-9, ftol=1e-12, maxiter=2000, maxfun=4000)
-    shape, _, scale = genpareto.fit(scaled, shape, floc=0, scale=scale, optimizer=exact)
+    shape, scale = _likeliest(scaled)
     _check_fit(scaled, shape, scale)
     return ParetoTail(float(u), float(scale * mean), float(shape), len(excess) / len(values))
+
+
+def _likeliest(excess: Array) -> tuple[float, float]:
+    """Shape and scale of the highest peak of the likelihood; NaN where it has none. The excesses have mean 1.
+
+    Given theta = xi / beta the likeliest shape is mean log(1 + theta y), which leaves one unknown. Towards the bound
+    theta = -1 / max(y) the likelihood has no limit, so that its peaks are sought on a grid and refined.
+
+    References
+    ----------
+    Grimshaw, S. D. (1993). Computing maximum likelihood estimates for the generalized Pareto distribution.
+    Technometrics 35.
+    """
+    low, high = excess.min(), excess.max()
+    near = _NEAR / high
+    grid = np.concatenate(
+        [
+            (np.geomspace(1e-9, 0.5, 60) - 1) / high,
+            -np.geomspace(0.5 / high, near, 40)[1:],
+            [0.0],
+            np.geomspace(near, max(2 * (1 - low) / low**2, 1.0), 120),
+        ]
+    )
+
+    def shapes(theta: Array) -> Array:
+        return np.asarray(np.log1p(np.multiply.outer(theta, excess)).mean(axis=-1))
+
+    def deviance(theta: Array) -> Array:
+        shape = shapes(theta)
+        scale = np.divide(shape, theta, out=np.ones_like(shape), where=theta != 0)
+        return np.where(shape > -1, np.log(scale) + shape, np.inf)
+
+    height = deviance(grid)
+    inner = np.isfinite(height[:-2]) & (height[1:-1] <= height[:-2]) & (height[1:-1] <= height[2:])
+    peaks = np.flatnonzero(inner) + 1
+    if not len(peaks):
+        return np.nan, np.nan
+    best = peaks[height[peaks].argmin()]
+    found = minimize_scalar(
+        lambda theta: float(deviance(np.array(theta))),
+        bounds=(grid[best - 1], grid[best + 1]),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    theta = np.array(found.x)
+    shape = float(shapes(theta))
+    return shape, shape / float(theta) if theta != 0 else 1.0
 
 
 def _check_fit(excess: Array, shape: float, scale: float) -> None:
@@ -197,6 +237,6 @@ def _check_fit(excess: Array, shape: float, scale: float) -> None:
         if np.abs(left).max() < _SCORE:
             return
     raise ConvergenceError(
-        f"tails: no maximum of the likelihood of {len(excess)} excesses (shape {shape:.3g} at the end of the search): "
-        "the tail seems to end at a bound; choose another threshold or give more losses"
+        f"tails: the likelihood of {len(excess)} excesses has no maximum: the tail seems to end at a bound; choose "
+        "another threshold or give more losses"
     )

@@ -96,6 +96,23 @@ def test_a_loss_beyond_the_bound_of_the_moments():
     assert tail.shape == pytest.approx(np.log1p(best.x * excess).mean(), abs=1e-5)
 
 
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10_000), st.floats(-0.4, 2), st.integers(40, 200), st.floats(1e-6, 1e6))
+def test_no_other_search_finds_a_likelier_law(seed, shape, count, units):
+    excess = units * genpareto.rvs(shape, size=count, random_state=seed)
+    try:
+        tail = fit_peaks(np.append(excess, np.zeros(count)), threshold=0.0)
+    except ConvergenceError:
+        # Only of a tail that is bounded, or looks so.
+        assert shape < 0.2
+        return
+    ours = genpareto.logpdf(excess, tail.shape, scale=tail.scale).sum()
+    for start in (shape, 0.0):
+        other, _, scale = genpareto.fit(excess, start, floc=0, scale=excess.mean())
+        if other > -1:
+            assert ours >= genpareto.logpdf(excess, other, scale=scale).sum() - 1e-6
+
+
 def test_fit_recovers_a_generalised_pareto_law():
     # The quantiles of the law itself leave no sampling error.
     y = genpareto.ppf((np.arange(1, 20001) - 0.5) / 20000, 0.25, scale=0.01)
