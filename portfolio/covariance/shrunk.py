@@ -27,6 +27,5 @@ def ledoit_wolf(returns: Array) -> Array:
     if len(moving):
         scaled = (kept[:, moving] - kept[:, moving].mean(axis=0)) / kept[:, moving].std(axis=0)
         correlation, _ = shrink(scaled, assume_centered=True)
-        np.fill_diagonal(correlation, 1.0)
         out[np.ix_(moving, moving)] = correlation * np.outer(spread[moving], spread[moving])
     return out
