@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, DataError
@@ -31,6 +31,7 @@ def _volatility(w):
 weights3 = st.lists(st.floats(-1, 1), min_size=3, max_size=3).map(np.array).filter(lambda w: np.abs(w).sum() > 0.1)
 
 
+@settings(deadline=None)
 @given(weights3)
 def test_volatility_in_parts(w):
     got = volatility_contributions(w, SIGMA)
@@ -57,6 +58,7 @@ def test_a_book_without_volatility():
         assert np.isnan(got.share).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 0.9, 0.95, 0.975, 0.983]))
 def test_shortfall_in_parts(seed, level):
     rng = np.random.default_rng(seed)
@@ -105,6 +107,7 @@ def test_effective_number():
     assert effective_number([0.0, 0.0]) == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.floats(0.1, 10))
 def test_effective_number_is_between_one_and_all(weights, factor):
     w = np.array([0.0 if abs(x) < 1e-6 else x for x in weights])

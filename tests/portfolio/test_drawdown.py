@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, DataError
@@ -64,12 +64,14 @@ def _slow(returns, soft, hard, exposure, window):
 returns_lists = st.lists(st.floats(-0.04, 0.06), min_size=1, max_size=80)
 
 
+@settings(deadline=None)
 @given(returns_lists, st.one_of(st.none(), st.integers(1, 20)), st.floats(0.2, 2))
 def test_equals_a_plain_loop(returns, window, exposure):
     got = controlled_exposure(returns, 0.05, 0.15, exposure=exposure, window=window)
     assert got == pytest.approx(_slow(returns, 0.05, 0.15, exposure, window), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(returns_lists, st.floats(0, 0.1), st.floats(0.01, 0.2), st.floats(0.1, 3))
 def test_the_hard_limit_holds(returns, soft, room, exposure):
     """Where no session loses more than (D_max - D_soft) / L0, the drawdown stays within D_max."""
@@ -80,6 +82,7 @@ def test_the_hard_limit_holds(returns, soft, room, exposure):
     assert (held <= exposure).all()
 
 
+@settings(deadline=None)
 @given(returns_lists, returns_lists)
 def test_the_future_changes_nothing(past, future):
     both = controlled_exposure(past + future, 0.02, 0.08)

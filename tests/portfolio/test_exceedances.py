@@ -2,7 +2,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chi2
 
@@ -92,6 +92,7 @@ def test_likelihood_ratios_equal_plain_sums():
         assert joint.p_value == pytest.approx(chi2.sf(2 * (free - promised), 2), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=300), st.floats(0.001, 0.5))
 def test_joint_test_is_the_sum_of_its_parts(hits, probability):
     steps = transitions(np.array(hits))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError, DataError
@@ -15,6 +15,7 @@ def test_check_values():
     assert confidence_factor([0.3, 0.45, 0.5, 0.7, 0]) == pytest.approx([0.4, 0.1, 0, 0, 1])
 
 
+@settings(deadline=None)
 @given(st.floats(-0.5, 0.5), st.floats(0.05, 1), st.floats(0.01, 2))
 def test_growth_is_highest_at_the_kelly_stake(mean, volatility, c):
     def growth(stake):
@@ -58,6 +59,7 @@ def test_the_error_of_the_mean_is_more_variance():
     assert stakes[int(np.argmax(growth))] == pytest.approx(kelly(0.002, 0.01, 0.02), rel=0.05)
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1), st.floats(0.01, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1), st.floats(0, 1))
 def test_composed_size(mean, volatility, error, p_wrong, fraction, brake):
     got = float(position_size(mean, volatility, error=error, p_wrong=p_wrong, fraction=fraction, drawdown_factor=brake))

@@ -106,6 +106,7 @@ samples = st.lists(st.floats(-0.2, 0.2), min_size=20, max_size=60)
 levels = st.sampled_from([0.5, 0.75, 0.9, 0.95])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), levels, st.integers(20, 60))
 def test_historical_shortfall_is_coherent(seed, level, count):
     rng = np.random.default_rng(seed)
