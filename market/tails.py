@@ -15,6 +15,8 @@ z_t = -r_t / sigma_t (`market.volatility.standardised_returns`) and scale the la
 
 References
 ----------
+Grimshaw, S. D. (1993). Computing maximum likelihood estimates for the generalized Pareto distribution.
+Technometrics 35.
 McNeil, A. J. (1999). Extreme value theory for risk managers. In: Internal Modelling and CAD II, Risk Books.
 McNeil, A. J. and Frey, R. (2000). Estimation of tail-related risk measures for heteroscedastic financial time series:
 an extreme value approach. Journal of Empirical Finance 7.
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import exprel
 
 from core.errors import ConfigError, ConvergenceError, DataError
 from market.hill import known_values, tail_size
@@ -37,8 +40,7 @@ MINIMUM_PEAKS = 30
 """Excesses that a fit needs: with fewer, the error of the shape, (1 + xi) / sqrt(n), is as large as the shape."""
 
 _EDGE = 1e-9  # a level of 0.95 is the edge of an exceedance of 0.05, though 1 - 0.05 is not 0.95 in binary
-_NEAR = 1e-3  # grid of the fit around the exponential law, in units of the largest excess
-_SCORE = 1e-5  # what the likelihood equations of a fit may leave, relative
+_SCORE = 1e-5  # what a fit may leave of the likelihood equations
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,8 @@ class ParetoTail:
                 f"{1 - self.exceedance:.6g} to below 1, or a lower threshold"
             )
         growth = -np.log((1 - level) / self.exceedance)
-        # expm1 keeps the digits where the shape is near zero, and its limit is the exponential law.
-        stretch = np.expm1(self.shape * growth) / self.shape if self.shape != 0 else growth
-        return float(self.threshold + self.scale * stretch)
+        # exprel(x) = (e^x - 1) / x keeps its digits near zero, where the law is the exponential one.
+        return float(self.threshold + self.scale * growth * exprel(self.shape * growth))
 
     def expected_shortfall(self, level: float) -> float:
         """Mean of the losses beyond the value at risk; infinite for a shape of 1 or more.
@@ -153,11 +154,11 @@ def fit_peaks(
     DataError
         There are fewer than `minimum` excesses, or they are all equal.
     ConvergenceError
-        The likelihood has no maximum that satisfies its equations, as where the tail ends at a bound.
+        The likelihood has no inner maximum, as where the tail ends at a bound.
 
     References
     ----------
-    McNeil and Frey (2000), section 2.2.
+    McNeil and Frey (2000), section 2.2; Grimshaw (1993).
     """
     values = known_values(losses)
     if (threshold is None) == (share is None):
@@ -170,73 +171,47 @@ def fit_peaks(
             "threshold or give a longer history"
         )
     mean = excess.mean()
-    scaled = excess / mean
-    variance = scaled.var()
-    if not variance > 1e-12:
+    if not np.ptp(excess) > 1e-9 * mean:
         raise DataError(f"tails: the {len(excess)} excesses over {u:.6g} are all equal: look for stale or clipped data")
-    shape, scale = _likeliest(scaled)
-    _check_fit(scaled, shape, scale)
+    shape, scale = _most_likely(excess / mean)
     return ParetoTail(float(u), float(scale * mean), float(shape), len(excess) / len(values))
 
 
-def _likeliest(excess: Array) -> tuple[float, float]:
-    """Shape and scale of the highest peak of the likelihood; NaN where it has none. The excesses have mean 1.
+def _most_likely(excess: Array) -> tuple[float, float]:
+    """Shape and scale at the highest inner maximum of the likelihood, of excesses of mean 1.
 
-    Given theta = xi / beta the likeliest shape is mean log(1 + theta y), which leaves one unknown. Towards the bound
-    theta = -1 / max(y) the likelihood has no limit, so that its peaks are sought on a grid and refined.
-
-    References
-    ----------
-    Grimshaw, S. D. (1993). Computing maximum likelihood estimates for the generalized Pareto distribution.
-    Technometrics 35.
+    Given theta = xi / beta the best shape is mean log(1 + theta y), so that one number remains to be searched, between
+    the end that the largest excess allows and a bound above which no maximum lies (Grimshaw 1993). Near that
+    end the likelihood grows without bound, so that a maximum must have points on both sides; its shape is above -1.
     """
-    low, high = excess.min(), excess.max()
-    near = _NEAR / high
-    grid = np.concatenate(
-        [
-            (np.geomspace(1e-9, 0.5, 60) - 1) / high,
-            -np.geomspace(0.5 / high, near, 40)[1:],
-            [0.0],
-            np.geomspace(near, max(2 * (1 - low) / low**2, 1.0), 120),
-        ]
-    )
 
-    def shapes(theta: Array) -> Array:
-        return np.asarray(np.log1p(np.multiply.outer(theta, excess)).mean(axis=-1))
+    def shape(theta: float) -> float:
+        return float(np.log1p(theta * excess).mean())
 
-    def deviance(theta: Array) -> Array:
-        shape = shapes(theta)
-        scale = np.divide(shape, theta, out=np.ones_like(shape), where=theta != 0)
-        return np.where(shape > -1, np.log(scale) + shape, np.inf)
+    def minus(theta: float) -> float:
+        best = shape(theta)
+        return float(np.log(best / theta) + best) if theta != 0 else 0.0
 
-    height = deviance(grid)
-    inner = np.isfinite(height[:-2]) & (height[1:-1] <= height[:-2]) & (height[1:-1] <= height[2:])
-    peaks = np.flatnonzero(inner) + 1
-    if not len(peaks):
-        return np.nan, np.nan
-    best = peaks[height[peaks].argmin()]
-    found = minimize_scalar(
-        lambda theta: float(deviance(np.array(theta))),
-        bounds=(grid[best - 1], grid[best + 1]),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    theta = np.array(found.x)
-    shape = float(shapes(theta))
-    return shape, shape / float(theta) if theta != 0 else 1.0
-
-
-def _check_fit(excess: Array, shape: float, scale: float) -> None:
-    """Hold the fit against the likelihood equations.
-
-    With theta = xi / beta they are: mean log(1 + theta y) = xi and mean 1 / (1 + theta y) = 1 / (1 + xi).
-    """
-    inner = 1 + shape / scale * excess
-    if scale > 0 and shape > -1 and (inner > 0).all():
-        left = (np.log(inner).mean() - shape, (1 / inner).mean() * (1 + shape) - 1)
-        if np.abs(left).max() < _SCORE:
-            return
+    least = excess.min()
+    below = (np.geomspace(1e-9, 1, 60, endpoint=False) - 1) / excess.max()
+    grid = np.append(below, np.geomspace(1e-3, max(2 * (1 - least) / least**2, 1.0), 120))
+    cost = np.array([minus(theta) for theta in grid])
+    inner = 1 + np.flatnonzero((cost[1:-1] <= cost[:-2]) & (cost[1:-1] <= cost[2:]))
+    if len(inner):
+        at = inner[cost[inner].argmin()]
+        ends = (grid[at - 1], grid[at + 1])
+        theta = minimize_scalar(minus, bounds=ends, method="bounded", options={"xatol": 1e-9 * (ends[1] - ends[0])}).x
+        found = (shape(theta), shape(theta) / theta if theta != 0 else 1.0)
+        if _solves(excess, *found):
+            return found
     raise ConvergenceError(
-        f"tails: the likelihood of {len(excess)} excesses has no maximum: the tail seems to end at a bound; choose "
-        "another threshold or give more losses"
+        f"tails: the likelihood of {len(excess)} excesses has no maximum with a shape above -1: the tail seems to "
+        "end at a bound; choose another threshold or give more losses"
     )
+
+
+def _solves(excess: Array, shape: float, scale: float) -> bool:
+    """Whether the likelihood equations hold: mean log(1 + theta y) = xi and mean 1 / (1 + theta y) = 1 / (1 + xi)."""
+    inner = 1 + shape / scale * excess
+    left = (np.log(inner).mean() - shape, (1 / inner).mean() * (1 + shape) - 1)
+    return bool(np.abs(left).max() < _SCORE)
