@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 ORIGIN = {"clean_tree", "lineage"}
 SMALL: dict[str, Any] = {
     "universe": {"min_dollar_volume": 0.0},
-    "features": {"families": ["market", "behaviour", "macro"]},
+    "features": {"families": ["market", "behaviour", "crowding", "macro"]},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 189, "valid_sessions": 20},
     "layers": {
         "names": ["linear", "boosting", "behaviour"],
@@ -61,7 +61,14 @@ def main() -> None:
 
 def nothing_planted(seed: int) -> dict[str, Any]:
     """Parameters of a small market without a signal."""
-    market = {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.0, "seed": seed}
+    market = {
+        "symbols": 40,
+        "start": "2012-01-03",
+        "end": "2016-12-30",
+        "preset": "null",
+        "planted_ic": None,
+        "seed": seed,
+    }
     return {**SMALL, "data": {"simulated": market}}
 
 
