@@ -134,7 +134,7 @@ def test_only_the_command_asks_for_the_truth(repository: Path) -> None:
         for path in (repository / room).rglob("*.py")
         if asked.search(path.read_text())
     }
-    assert found == {"models/truth.py", "pipelines/simulate.py", "pipelines/truth.py"}
+    assert found == {"pipelines/cli.py", "pipelines/simulate.py", "pipelines/truth.py"}
 
 
 @pytest.fixture
