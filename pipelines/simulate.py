@@ -13,7 +13,6 @@ from core.errors import ConfigError
 from core.params import parse
 from core.progress import progress_of
 from pipelines.console import Printer
-from sources.calendar import sessions
 from sources.schemas import TABLES
 from sources.simulation.archive import CHOICE, MARKET_TRUTH, TRUTH, write_world
 from sources.simulation.params import SimulationParams
@@ -38,8 +37,6 @@ def simulate(out: Path, choices: Mapping[str, Any], printer: Printer | None = No
         A choice is unknown or impossible, or the folder holds something else.
     """
     params = parse(SimulationParams, {name: value for name, value in choices.items() if value is not None}, "")
-    if not len(sessions(params.start, params.end)):
-        raise ConfigError(f"no session of the exchange lies between {params.start} and {params.end}: widen the span")
     # What a link names is to be replaced, not the link.
     folder = out.resolve()
     refuse_other_folders(folder, out)

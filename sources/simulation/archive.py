@@ -39,6 +39,9 @@ class _Writer:
             self._open.close()
 
     def write(self, frame: pd.DataFrame) -> None:
+        """Append rows; where there never are any, there is no file."""
+        if frame.empty:
+            return
         table = pa.table({name: _column(frame[name]) for name in frame})
         if self._open is None:
             self._open = pq.ParquetWriter(self._path, table.schema, compression="zstd", compression_level=3)
@@ -73,7 +76,9 @@ def write_world(
         _stream(evolution, temporary, tick)
         _adjust(temporary, evolution)
         for name, frame in evolution.small_tables().items():
-            write_parquet(temporary / f"{name}.parquet", evolution.known(name, frame))
+            known = evolution.known(name, frame)
+            if len(known):
+                write_parquet(temporary / f"{name}.parquet", known)
         write_json(temporary / CHOICE, params.model_dump(mode="json"))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.errors import ConfigError
 from sources.calendar import sessions
 from sources.schemas import TABLES
 from sources.simulation.accounts import Figures
@@ -106,10 +107,18 @@ def _days(times: pd.Series) -> Dates:
 
 
 def begin(params: SimulationParams) -> Evolution:
-    """Draw the firms and their calendar, and set the plant's strength on a pilot run."""
+    """Draw the firms and their calendar, and set the plant's strength on a pilot run.
+
+    Raises
+    ------
+    ConfigError
+        The span holds no session, or too few firms to plant anything.
+    """
     beyond = max(params.end + datetime.timedelta(days=14), params.start + datetime.timedelta(days=760))
     dates = sessions(params.start, beyond)
     last = int(np.searchsorted(dates, np.datetime64(params.end), side="right")) - 1
+    if last < 0:
+        raise ConfigError(f"no session of the exchange lies between {params.start} and {params.end}: widen the span")
     firms = draw_firms(params.symbols, params.seed, params.late_share, params.posts_per_day, params.delisting_rate)
     reports = draw_reports(firms, dates, params.seed, params.restated_rate, params.wrong_entity_rate)
     return Evolution(params, firms, reports, dates, last, _strengths(params, firms, reports, dates))

@@ -219,6 +219,15 @@ def test_the_folder_holds_the_tables_and_the_truth_of_the_market_in_memory(tmp_p
     assert seen[-1][0] == seen[-1][1] == source.world.last + 1
 
 
+def test_a_table_without_rows_has_no_file_and_a_span_without_sessions_is_refused(tmp_path):
+    write_world(small(symbols=4, end=datetime.date(2010, 1, 8), posts_per_day=0.0), tmp_path / "market")
+    assert set(open_source("files", tmp_path / "market", {}).tables()) == {"prices", "securities", "macro"}
+    weekend = SimulationParams(start=datetime.date(2010, 1, 2), end=datetime.date(2010, 1, 3))
+    with pytest.raises(ConfigError, match="no session of the exchange lies between 2010-01-02 and 2010-01-03"):
+        write_world(weekend, tmp_path / "weekend")
+    assert not (tmp_path / "weekend").exists()
+
+
 def test_a_market_cut_short_leaves_what_was_there(tmp_path, monkeypatch):
     write_world(small(symbols=5), tmp_path / "market")
     before = {file.name: file.read_bytes() for file in (tmp_path / "market").iterdir()}
