@@ -123,7 +123,6 @@ def test_a_null_market_says_that_nothing_is_planted(tmp_path: Path, monkeypatch:
         (("--symbols", "1"), "symbols = 1: Input should be greater than or equal to 2"),
         (("--start", "yesterday"), "start = 'yesterday': write a date as 'YYYY-MM-DD'"),
         (("--end", "2009-12-31"), "end 2009-12-31 must be after start 2010-01-04"),
-        (("--start", "2010-01-02", "--end", "2010-01-03"), "no session of the exchange lies between"),
         (("--seed=-1",), "seed = -1: Input should be greater than or equal to 0"),
         (("--planted-ic", "0.7"), "planted_ic = 0.7: Input should be less than 0.5"),
         (("--preset", "null", "--planted-ic", "0.1"), "nothing is planted whose strength it could set"),
