@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-6
-"""The most by which a weight sum may pass a limit: the solver's rounding."""
+"""The most by which weights may pass a limit, in units of weight: the solver's rounding."""
 # A trade or a range for one below this part of the capital is rounding.
 _NOTHING = 1e-8
 # A row this close to its bound with a price above this part of the largest slope binds.
@@ -203,7 +203,7 @@ def construct(prospects: Prospects, rule: ConstructionRule) -> Construction:
     if not free.any():
         nothing = Solution(held.copy(), "nothing to trade", tuple(np.zeros(len(limit.members)) for limit in limits))
         return _result(prospects, nothing, objective, limits, relaxed)
-    program = Program(held, free)
+    program = Program(held, free, upper - lower)
     solution = program.maximise(objective, limits)
     if solution is None or _worst(limits, solution.weights)[1] > TOLERANCE:
         limits, conflicts = relax(limits, rule.limits.relax, program.least_excess)
@@ -273,7 +273,7 @@ def _worst(limits: Sequence[Limit], weights: Array) -> tuple[str, float]:
     """Name and size of the largest excess."""
     worst = ("none", 0.0)
     for limit in limits:
-        excess = limit.excess(weights)
+        excess = limit.excess(weights) / limit.scale()
         row = int(excess.argmax())
         worst = max(worst, (f"{limit.kind} {limit.members[row]}", float(excess[row])), key=lambda found: found[1])
     return worst

@@ -137,6 +137,12 @@ class Limit:
         value = self.value(weights)
         return np.maximum(np.maximum(self.low - value, value - self.high), 0.0)
 
+    def scale(self) -> Array:
+        """`(M,)` change of f(w) for one unit of the weight that moves it most, at least 1."""
+        if self.matrix is None:
+            return np.ones(1)
+        return np.maximum(abs(self.matrix).max(axis=1).toarray().ravel(), 1.0)
+
     def least(self, lower: Array, upper: Array) -> tuple[Array, Array]:
         """Least and greatest f(w) over the box lower <= w <= upper; the greatest of a norm is given as infinite."""
         if self.matrix is not None:

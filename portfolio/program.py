@@ -27,6 +27,7 @@ from portfolio.relaxation import ROUNDING
 Array = NDArray[np.float64]
 
 _SETTINGS = {"tol_gap_abs": 1e-8, "tol_gap_rel": 1e-7, "tol_feas": 1e-8, "max_iter": 200}
+_NO_SLOPE = 1e-8
 _Slack = float | cp.Variable
 _SOLVED = (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)
 
@@ -101,11 +102,13 @@ class Program:
     held
         `(N,)` weights before trading.
     free
-        `(N,)` boolean, who can move; the others stay at `held`.
+        `(N,)` boolean, who can move; the others stay at `held`. At least one can.
+    room
+        `(N,)` width of the range in which the weight of each can end.
     """
 
-    def __init__(self, held: Array, free: NDArray[np.bool_]) -> None:
-        self.held, self.free = held, free
+    def __init__(self, held: Array, free: NDArray[np.bool_], room: Array) -> None:
+        self.held, self.free, self.room = held, free, room
         self._still = np.where(free, 0.0, held)
         count = int(free.sum())
         # Weights, and bounds from above on their sizes and on those of the trades: every use of a size is in
@@ -123,7 +126,7 @@ class Program:
             Leave the limits the solver's rounding, as after a relaxation, where they touch each other.
         """
         rows = self._rows(limits, ROUNDING if loosened else 0.0)
-        scale = _scale(objective, self.free)
+        scale = _scale(objective, self.free, self.room)
         status = _solve(cp.Problem(cp.Maximize(self._utility(objective) / scale), self._constraints(rows)))
         if status not in _SOLVED or self._x.value is None:
             return None
@@ -160,8 +163,8 @@ class Program:
             at = np.flatnonzero(self.free)
             lows, highs = (np.array([getattr(limits[i], side)[at] for i in single]) for side in ("low", "high"))
             owner = np.array(single)
-            out.append(_Row(self._x >= lows.max(axis=0) - slack, owner[lows.argmax(axis=0)], at))
-            out.append(_Row(self._x <= highs.min(axis=0) + slack, owner[highs.argmin(axis=0)], at))
+            out.append(_Row(self._x >= lows.max(axis=0), owner[lows.argmax(axis=0)], at))
+            out.append(_Row(self._x <= highs.min(axis=0), owner[highs.argmin(axis=0)], at))
         return out
 
     def _sides(self, limit: Limit, number: int, below: _Slack, above: _Slack) -> list[_Row]:
@@ -207,14 +210,15 @@ class Program:
         return utility
 
 
-def _scale(objective: Objective, free: NDArray[np.bool_]) -> float:
+def _scale(objective: Objective, free: NDArray[np.bool_], room: Array) -> float:
     """Size of the objective's slopes: divided by it, the solver's tolerances mean the same for all."""
     slopes = (
-        np.abs(objective.alpha[free]).max(initial=0.0),
-        objective.linear[free].max(initial=0.0),
-        objective.risk_aversion * float(objective.covariance.volatility()[free].max(initial=0.0)) ** 2,
+        objective.alpha,
+        objective.linear,
+        objective.impact * np.sqrt(room),
+        objective.risk_aversion * objective.covariance.volatility() ** 2,
     )
-    return max(*slopes, 1e-12)
+    return max(*(float(np.abs(slope[free]).max()) for slope in slopes), objective.borrow, _NO_SLOPE)
 
 
 def _solve(problem: cp.Problem) -> str:

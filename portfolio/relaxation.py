@@ -22,8 +22,9 @@ Array = NDArray[np.float64]
 
 ROUNDING = 1e-7
 """An excess up to this is the solver's rounding, not a conflict."""
-MARGIN = 1e-6
-"""Added to every relaxed row, so that the set of allowed weights keeps an interior for the solver."""
+MARGIN, MARGIN_SHARE = 1e-5, 0.01
+"""Added to the excess of a relaxed row, absolute and as a share of it, the larger: the set of allowed weights
+keeps an interior, which the solver needs. Without it the weights would be those of the least excess alone."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def relax(
 
 
 def _widen(limit: Limit, below: Array, above: Array, *, forced: bool) -> tuple[Limit, tuple[Relaxation, ...]]:
-    add_below, add_above = (np.where(side > ROUNDING, side + MARGIN, 0.0) for side in (below, above))
+    add_below, add_above = (_with_margin(side) for side in (below, above))
     wider = limit.widened(add_below, add_above)
     notes = [
         Relaxation(limit.kind, limit.members[row], float(asked[row]), float(given[row]), forced)
@@ -122,3 +123,7 @@ def _widen(limit: Limit, below: Array, above: Array, *, forced: bool) -> tuple[L
         for row in np.flatnonzero(added)
     ]
     return wider, tuple(notes)
+
+
+def _with_margin(excess: Array) -> Array:
+    return np.where(excess > ROUNDING, excess + np.maximum(MARGIN, MARGIN_SHARE * excess), 0.0)
