@@ -38,8 +38,8 @@ Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-6
 """The most by which weights may pass a limit, in units of weight: the solver's rounding."""
-# A trade or a range for one below this part of the capital is rounding.
-_NOTHING = 1e-8
+# A range for a weight below this part of the capital is none, and a weight or trade below that one is the solver's.
+_NO_ROOM, _ROUNDING = 1e-8, 1e-7
 # A row this close to its bound with a price above this part of the largest slope binds.
 _CLOSE = 1e-5
 _PRICED = 1e-6
@@ -197,7 +197,7 @@ def construct(prospects: Prospects, rule: ConstructionRule) -> Construction:
     declared = _limits(prospects, rule, known)
     hard = [limit for limit in declared if limit.hard]
     lower, upper = np.max([limit.low for limit in hard], axis=0), np.min([limit.high for limit in hard], axis=0)
-    free = upper - lower > _NOTHING
+    free = upper - lower > _NO_ROOM
     lower, upper = np.where(free, lower, held), np.where(free, upper, held)
     limits, relaxed = within_reach(declared, lower, upper)
     if not free.any():
@@ -215,14 +215,16 @@ def construct(prospects: Prospects, rule: ConstructionRule) -> Construction:
                 "and covariance"
             )
     weights = np.clip(solution.weights, lower, upper)
-    weights = np.where(np.abs(weights - held) < _NOTHING, held, weights)
-    solution = Solution(weights, solution.status, solution.prices)
-    limit, excess = _worst(limits, solution.weights)
+    clean = np.where(np.abs(weights - held) < _ROUNDING, held, np.where(np.abs(weights) < _ROUNDING, 0.0, weights))
+    clean = np.clip(clean, lower, upper)
+    weights = clean if _worst(limits, clean)[1] <= TOLERANCE else weights
+    limit, excess = _worst(limits, weights)
     if excess > TOLERANCE:
         raise ConvergenceError(
             f"construction: the solver's weights pass the limit {limit} by {excess:.3g}: widen it, or check the scale "
             "of alpha and covariance"
         )
+    solution = Solution(weights, solution.status, solution.prices)
     return _result(prospects, solution, objective, limits, relaxed)
 
 
