@@ -43,7 +43,9 @@ def allocate(scheme: str, covariance: ArrayLike) -> Array:
         at = int(np.flatnonzero(broken)[0])
         raise DataError(f"allocation: symbol {at} has a covariance that is not finite, or no variance: leave it out")
     if not np.allclose(sigma, sigma.T, rtol=1e-8, atol=0.0):
-        raise DataError("allocation: the covariance is not symmetric: average it with its transpose if that is rounding")
+        raise DataError(
+            "allocation: the covariance is not symmetric: average it with its transpose if that is rounding"
+        )
     return SCHEMES[scheme](sigma)
 
 

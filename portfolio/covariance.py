@@ -68,7 +68,9 @@ class Covariance:
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise DataError(f"covariance: row {row} is not finite: leave the symbol out")
         if not np.allclose(values, values.T, rtol=1e-8, atol=1e-12 * np.abs(values).max()):
-            raise DataError("covariance: the matrix is not symmetric: average it with its transpose if that is rounding")
+            raise DataError(
+                "covariance: the matrix is not symmetric: average it with its transpose if that is rounding"
+            )
         eigenvalues, vectors = np.linalg.eigh(0.5 * (values + values.T))
         rounding = _RANK_TOLERANCE * max(float(eigenvalues[-1]), 0.0)
         if eigenvalues[0] < -rounding - 1e-300:
@@ -103,7 +105,9 @@ class Covariance:
     def correlation(self) -> Array:
         """`(N, N)` correlations, 0 beside a symbol that never moves, 1 on the diagonal."""
         deviation = self.volatility()
-        scaled = np.divide(self.loadings, deviation[:, None], out=np.zeros_like(self.loadings), where=deviation[:, None] > 0)
+        scaled = np.divide(
+            self.loadings, deviation[:, None], out=np.zeros_like(self.loadings), where=deviation[:, None] > 0
+        )
         out = np.clip(scaled @ scaled.T, -1.0, 1.0)
         np.fill_diagonal(out, 1.0)
         return out

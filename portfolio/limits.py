@@ -11,8 +11,8 @@ Weights are fractions of the capital, short negative.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,9 @@ from core.params import Params
 from portfolio.covariance import Covariance
 
 Array = NDArray[np.float64]
-Kind = Literal[
-    "turnover", "correlation", "concentration", "industry", "sector", "factor", "position", "net", "gross"
-]
+Kind = Literal["turnover", "correlation", "concentration", "industry", "sector", "factor", "position", "net", "gross"]
+RELAXED_FIRST: tuple[Kind, ...] = get_args(Kind)
+"""The usual order in which limits give way: bounds of trades before bounds of risks, parts before the whole."""
 
 NO_SECTOR = -1
 """Code of a symbol whose sector or industry is not known; it counts in none."""
@@ -71,11 +71,7 @@ class LimitRule(Params):
     effective_names: float | None = Field(default=None, ge=1)
     correlation: float | None = Field(default=None, gt=0, le=1)
     correlated_weight: float | None = Field(default=None, gt=0)
-    relax: list[Kind] = Field(
-        [
-            "turnover", "correlation", "concentration", "industry", "sector", "factor", "position", "net", "gross",
-        ]  # fmt: skip
-    )
+    relax: list[Kind] = Field(default_factory=lambda: list(RELAXED_FIRST))
 
     @model_validator(mode="after")
     def _belong_together(self) -> LimitRule:
@@ -114,7 +110,7 @@ class Limit:
     high: Array
     matrix: sparse.csr_array | None = None
     power: int = 0
-    centre: Array | None = None
+    centre: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def hard(self) -> bool:
@@ -165,8 +161,8 @@ def declare(
     most_traded: Array,
     lower: Array,
     upper: Array,
-    sector: Array | None = None,
-    industry: Array | None = None,
+    sector: NDArray[np.int64] | None = None,
+    industry: NDArray[np.int64] | None = None,
     factors: Mapping[str, Array],
 ) -> list[Limit]:
     """Every limit of a rule for one rebalance.

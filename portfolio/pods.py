@@ -186,7 +186,7 @@ def net_trades(trades: ArrayLike, costs: CostRule, capital: float, adv: ArrayLik
     each = np.divide(sizes, sizes.sum(axis=0), out=np.zeros_like(sizes), where=sizes.sum(axis=0) > 0)
     shared = (each * cost(np.abs(net))).sum(axis=1)
     saved = float(cost(sizes).sum() - shared.sum())
-    return Netting(net, float((sizes.sum() - np.abs(net).sum())), shared, saved)
+    return Netting(net, float(sizes.sum() - np.abs(net).sum()), shared, saved)
 
 
 class DecayRule(Params):

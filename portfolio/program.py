@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cvxpy as cp
 import numpy as np
@@ -87,11 +87,11 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """A constraint, and for each of its entries which limit (`owner`) and row of it (`member`) it stands for."""
+    """A constraint, and which row (`member`) of which limit (`owner`) each of its entries stands for, if any."""
 
     constraint: cp.Constraint
-    owner: NDArray[np.int64] | None = None
-    member: NDArray[np.int64] | None = None
+    owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    member: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class Program:
@@ -134,9 +134,10 @@ class Program:
         weights[self.free] = self._x.value
         prices = tuple(np.zeros(len(limit.members)) for limit in limits)
         for row in rows:
-            if row.owner is not None:
-                for value, owner, member in zip(np.atleast_1d(row.constraint.dual_value), row.owner, row.member, strict=True):
-                    prices[owner][member] += scale * abs(float(value))
+            duals = np.abs(np.atleast_1d(row.constraint.dual_value))
+            # Rows that stand for no limit have no owners, and their duals no taker.
+            for dual, owner, member in zip(duals, row.owner, row.member, strict=bool(len(row.owner))):
+                prices[owner][member] += scale * float(dual)
         return Solution(weights, status, prices)
 
     def least_excess(self, limits: Sequence[Limit], limit: Limit) -> tuple[Array, Array] | None:
@@ -187,7 +188,6 @@ class Program:
         """`(M,)` f of the weights."""
         if limit.matrix is not None:
             return limit.matrix[:, self.free] @ self._x + limit.matrix @ self._still
-        assert limit.centre is not None
         fixed = float(np.linalg.norm((self._still - limit.centre)[~self.free], limit.power))
         if limit.power == 1:
             part = self._moved if np.array_equal(limit.centre, self.held) else self._size

@@ -54,7 +54,8 @@ class Relaxation:
 
 def within_reach(limits: Sequence[Limit], lower: Array, upper: Array) -> tuple[list[Limit], tuple[Relaxation, ...]]:
     """Widen the rows that no weights in the box lower <= w <= upper can meet."""
-    out, relaxed = [], []
+    out: list[Limit] = []
+    relaxed: list[Relaxation] = []
     for limit in limits:
         least, most = limit.least(lower, upper)
         above, below = least - limit.high, limit.low - most
@@ -107,7 +108,9 @@ def relax(
         excess = found if found is not None else least_excess(kept, limit)
         found = None
         if excess is None:
-            raise ConvergenceError(f"construction: the solver lost its way relaxing {limit.kind}: check the limits' scale")
+            raise ConvergenceError(
+                f"construction: the solver lost its way relaxing {limit.kind}: check the limits' scale"
+            )
         wider, notes = _widen(limit, *excess, forced=False)
         kept.append(wider)
         relaxed += notes

@@ -53,7 +53,7 @@ def nested_clusters(covariance: Array) -> Array:
 
 
 def clusters(covariance: Array) -> NDArray[np.int64]:
-    """`(N,)` labels from 0: the cut of the tree, into at most half as many clusters, with the largest mean silhouette."""
+    """`(N,)` labels from 0: the cut of the tree with the largest mean silhouette, of at most N / 2 clusters."""
     count = len(covariance)
     if count < 3:
         return np.zeros(count, dtype=np.int64)

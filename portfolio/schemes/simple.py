@@ -2,7 +2,8 @@
 
 References
 ----------
-DeMiguel, V., Garlappi, L. and Uppal, R. (2009). Optimal versus naive diversification. Review of Financial Studies 22(5).
+DeMiguel, V., Garlappi, L. and Uppal, R. (2009). Optimal versus naive diversification. Review of
+Financial Studies 22(5).
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 from core.errors import ConfigError, ConvergenceError, DataError
 from core.params import parse
-from portfolio.construction import TOLERANCE, ConstructionRule, Prospects, construct
+from portfolio.construction import TOLERANCE, ConstructionRule, construct
 from portfolio.costs import CostRule
 from portfolio.covariance import Covariance
 from portfolio.limits import LimitRule
+from portfolio.prospects import Prospects
 
 SIGMA = np.array([0.1, 0.2, 0.3])
 MATRIX = np.array([[1, 0.2, 0.5], [0.2, 1, 0.1], [0.5, 0.1, 1]]) * np.outer(SIGMA, SIGMA)
@@ -110,7 +111,7 @@ def test_the_form_of_the_covariance_does_not_matter():
 
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 10_000))
-def test_no_allowed_book_is_better(seed):
+def test_no_allowed_book_is_better(excesses, seed):
     rng = np.random.default_rng(seed)
     book = _book(6, seed)
     rule = _rule(
@@ -123,7 +124,7 @@ def test_no_allowed_book_is_better(seed):
         return
     others = found.weights + rng.normal(0, 10.0 ** rng.uniform(-5, -1, (200, 1)), (200, 6))
     others = np.vstack([others, found.weights + rng.random((30, 1)) * (book.held - found.weights)])
-    allowed = [w for w in others if not _excesses(w, book, rule)]
+    allowed = [w for w in others if not excesses(w, book, rule)]
     best = max((_utility(w, book, rule) for w in allowed), default=-np.inf)
     assert best <= _utility(found.weights, book, rule) + 1e-7
     assert found.objective == pytest.approx(_utility(found.weights, book, rule), abs=1e-12)
@@ -139,38 +140,6 @@ def _utility(w, book, rule):
         value -= order * float(rule.costs.rate(notional, book.adv[i], book.volatility[i]))
         value -= max(-weight, 0.0) * rule.costs.borrow_bps * 1e-4 * rule.sessions / 252
     return value - 0.5 * rule.risk_aversion * w @ book.covariance.matrix() @ w
-
-
-def _excesses(w, book, rule, tolerance=TOLERANCE):
-    """Limits that weights pass, row by row in plain words: (kind, member) -> (value, bound)."""
-    limits, out = rule.limits, {}
-
-    def at_most(kind, member, value, bound, scale=1.0):
-        if bound is not None and value > bound + tolerance * max(scale, 1.0):
-            out[kind, member] = (value, bound)
-
-    at_most("gross", "gross", np.abs(w).sum(), limits.gross)
-    at_most("net", "net", w.sum(), limits.net_high)
-    if limits.net_low is not None:
-        at_most("net", "net", -w.sum(), -limits.net_low)
-    at_most("turnover", "turnover", np.abs(w - book.held).sum(), limits.turnover)
-    if limits.effective_names is not None:
-        at_most("concentration", "concentration", np.sqrt((w**2).sum()), limits.effective_names**-0.5)
-    for kind, codes in (("sector", book.sector), ("industry", book.industry)):
-        for code in set(codes) - {-1} if codes is not None else ():
-            at_most(kind, str(code), abs(sum(w[i] for i in range(len(w)) if codes[i] == code)), getattr(limits, kind))
-    for name, bound in limits.factors.items():
-        at_most("factor", name, abs(book.factors[name] @ w), bound, np.abs(book.factors[name]).max())
-    correlation = book.covariance.correlation()
-    for i, name in enumerate(book.symbols):
-        at_most("position", name, abs(w[i]), limits.position)
-        at_most("participation", name, abs(w[i] - book.held[i]) * rule.capital / book.adv[i], limits.participation)
-        if limits.correlation is not None:
-            alike = [j for j in range(len(w)) if abs(correlation[i, j]) >= limits.correlation - 1e-12]
-            if len(alike) > 1:
-                together = abs(sum(np.sign(correlation[i, j]) * w[j] for j in alike))
-                at_most("correlation", name, together, limits.correlated_weight)
-    return out
 
 
 # --- each limit binds ----------------------------------------------------------------------------------------
@@ -192,11 +161,11 @@ def _excesses(w, book, rule, tolerance=TOLERANCE):
         ({"participation": 0.0005}, "participation"),
     ],
 )
-def test_a_limit_binds_and_its_price_is_what_it_costs(limits, kind):
+def test_a_limit_binds_and_its_price_is_what_it_costs(excesses, limits, kind):
     book = _book()
     rule = _rule(CostRule(), **{"gross": 3.0, "position": 3.0, "relax": []} | limits)
     found = construct(book, rule)
-    assert not _excesses(found.weights, book, rule)
+    assert not excesses(found.weights, book, rule)
     rows = [row for row in found.binding if row.kind == kind]
     assert rows
     assert found.objective < construct(book, _rule(CostRule(), gross=3.0, position=3.0)).objective
@@ -272,7 +241,7 @@ def test_the_first_in_the_order_gives_way():
     other = construct(_prospects(), _rule(net_low=1.0, net_high=1.0, turnover=0.4, relax=["net", "turnover"]))
     assert [(row.kind, row.asked) for row in other.relaxed] == [("net", 1.0)]
     assert np.abs(other.trades).sum() <= 0.4 + TOLERANCE
-    assert "turnover turnover: 0.4 -> 1.006 (in conflict with limits that matter more)" == str(found.relaxed[0])
+    assert str(found.relaxed[0]) == "turnover turnover: 0.4 -> 1.006 (in conflict with limits that matter more)"
 
 
 def test_only_what_must_gives_way_and_only_where_it_must():
