@@ -23,8 +23,10 @@ Array = NDArray[np.float64]
 
 _STEPS = 200
 _TOLERANCE = 1e-10
-# Below this Newton decrement the full step converges quadratically (Spinu 2013, section 3).
+# Below this Newton decrement the full step converges quadratically.
 _QUADRATIC = 0.25
+# In units of its own risk, an asset so large says that the others have hedged all of it.
+_VANISHED = 1e6
 
 
 def risk_budgets(covariance: ArrayLike, budgets: ArrayLike) -> Array:
@@ -65,14 +67,17 @@ def risk_budgets(covariance: ArrayLike, budgets: ArrayLike) -> Array:
 def _newton(sigma: Array, share: Array) -> Array:
     y = np.sqrt(share) / np.sqrt(max(float(np.sqrt(share) @ sigma @ np.sqrt(share)), 1e-12))
     for _ in range(_STEPS):
-        gradient = sigma @ y - share / y
-        step = np.linalg.solve(sigma + np.diag(share / y**2), gradient)
-        if np.abs(y * gradient).max() < _TOLERANCE:
+        miss = y * (sigma @ y) - share
+        if np.abs(miss).max() < _TOLERANCE:
             return y
-        # -b ln y is self-concordant once divided by b: the damped step is by the smallest budget.
-        decrement = float(np.sqrt(max(gradient @ step, 0.0) / share.min()))
-        damping = 1.0 if decrement < _QUADRATIC else 1.0 / (1.0 + float(np.abs(step / y).max()))
-        y = y - damping * step
+        # The step relative to y: its system keeps the budgets on the diagonal, however large y grows.
+        step = np.linalg.solve(sigma * np.outer(y, y) + np.diag(share), miss)
+        # -b ln y is self-concordant once divided by b: the decrement is measured by the smallest budget.
+        decrement = float(np.sqrt(max(miss @ step, 0.0) / share.min()))
+        damping = 1.0 if decrement < _QUADRATIC else 1.0 / (1.0 + float(np.abs(step).max()))
+        y = y * (1.0 - damping * step)
+        if y.max() > _VANISHED:
+            break
     raise ConvergenceError(
         f"risk budgets: contributions miss the budgets by {np.abs(y * (sigma @ y) - share).max():.3g}: shrink the "
         "covariance, in which risk can vanish"
