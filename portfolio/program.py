@@ -111,9 +111,11 @@ class Program:
         self.held, self.free, self.room = held, free, room
         self._still = np.where(free, 0.0, held)
         count = int(free.sum())
+        # In units of a usual weight the solver's cones have numbers of about 1.
+        self._unit = max(float(np.median(np.minimum(room[free], 1.0 / count))), 1e-6)
         # Weights, and bounds from above on their sizes and on those of the trades: every use of a size is in
         # something that one wants small, so that the bounds are met where it matters.
-        self._x, self._size, self._moved = (cp.Variable(count) for _ in range(3))
+        self._x, self._size, self._moved = (self._unit * cp.Variable(count) for _ in range(3))
         self._sizes = [self._size >= self._x, self._size >= -self._x]
         self._moves = [self._moved >= self._x - held[free], self._moved >= held[free] - self._x]
 
@@ -204,7 +206,9 @@ class Program:
         utility = objective.alpha[free] @ x - 0.5 * objective.risk_aversion * risk
         utility -= objective.linear[free] @ self._moved
         if objective.impact[free].any():
-            utility -= objective.impact[free] @ cp.power(self._moved, 1.5, approx=False)
+            # As second-order cones, which is exact for 3/2; the solver's power cones lose their way on some days.
+            units = self._unit**1.5 * cp.power(self._moved / self._unit, 1.5, approx=True)
+            utility -= objective.impact[free] @ units
         if objective.borrow:
             utility -= 0.5 * objective.borrow * cp.sum(self._size - x)
         return utility
