@@ -193,13 +193,14 @@ def test_pairs_that_move_alike_count_as_one_position():
 @pytest.mark.parametrize("seed", range(2))
 def test_a_book_of_many_names(excesses, seed):
     book = _book(450, seed)
+    book = _prospects(**{**vars(book), "held": book.held / 20})
     rule = _rule(
         CostRule(),
         risk_aversion=10.0, capital=1e8, gross=2.0, net_low=-0.02, net_high=0.02, position=0.02, sector=0.05,
         industry=0.03, factors={"market": 0.02, "size": 0.1}, effective_names=60.0, correlation=0.9,
         correlated_weight=0.04,
     )  # fmt: skip
-    found = construct(_prospects(**{**vars(book), "held": book.held / 20}), rule)
+    found = construct(book, rule)
     assert found.status == "optimal"
     assert found.relaxed == ()
     assert not excesses(found.weights, book, rule)
