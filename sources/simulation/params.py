@@ -42,7 +42,7 @@ PRESETS: Mapping[str, Preset] = {
     "default": Preset({"drift": 0.055, "reversal": 0.05, "mood": 0.045, "value": 0.05}),
     "null": Preset({}),
     # One that only trees can find, one that only sequences can, one whose sign is the regime's, one in the crowd.
-    "planted": Preset({"bargain": 0.06, "pattern": 0.06, "trend": 0.05, "crowd": 0.05}),
+    "planted": Preset({"bargain": 0.05, "pattern": 0.08, "trend": 0.045, "crowd": 0.05}),
     "crisis": Preset({"drift": 0.055, "reversal": 0.05, "mood": 0.045, "value": 0.05}, herding=10.0),
 }
 
