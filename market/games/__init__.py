@@ -1,1 +1,1 @@
-"""Games of many traders, as pure maths on arrays."""
+"""Games between traders: what each does best when all the others do too, in closed form and on a grid."""
