@@ -12,10 +12,14 @@ u and density m solve the Hamilton-Jacobi-Bellman and the Fokker-Planck equation
 
 Both are discretised as the exact adjoint of each other (`scheme`); the crowd is found by Anderson-accelerated
 best responses. A solution is returned only if the residuals of BOTH equations with the crowd that came out, not with
-the one assumed, and the lost mass are within the tolerance.
+the one assumed, and the lost mass are within the tolerance. Where the game has several equilibria it is one of them.
 
-Measured against closed forms (steps halved with the cells): with sigma > 0 and theta = 1/2 errors fall with order 2,
-with sigma = 0 (upwind) with order 1, as with theta = 1.
+Measured against closed forms, cells and steps refined together: with sigma > 0 and theta = 1/2 errors fall with order
+2 once |b + a| h <= sigma^2 where players are, with sigma = 0 (upwind) or theta = 1 with order 1.
+
+    systemic risk, sigma = 1:    curvature of u    5.7e-4, 1.4e-4, 3.5e-5 on 50, 100, 200 cells    order 2.00, 2.00
+    trade crowding, sigma = 2:   mean inventory    1.3e-4, 3.3e-5 on 70, 140 cells                 order 1.95
+    trade crowding, sigma = 0:   mean inventory    .045, .021, .009 on 48, 96, 192 cells           order 1.1, 1.2
 
 References
 ----------
@@ -40,8 +44,7 @@ from market.games.scheme import Mesh, density_residual, solve_density, solve_val
 Array = NDArray[np.float64]
 
 NEGATIVE = 1e-6
-"""Least density that the midpoint step may leave, as a share of the greatest: below it the steps are too long."""
-
+"""How far below 0 the midpoint step may leave a density, as a share of the greatest: beyond, steps are too long."""
 
 Costs = tuple[Array, Array, Array]
 """Running cost and drift `(M, N)`, terminal cost `(N,)`."""
@@ -147,8 +150,6 @@ def solve(
         best = min(best, solution.error)
         image = np.concatenate([within.ravel() * mesh.width, solution.crowd.control[:, 0] / speed])
         guess = acceleration.propose(guess, image)
-        if not np.isfinite(guess).all():
-            break
     raise ConvergenceError(
         f"game: after {count} best responses the residual of the value is {solution.value_residual:.2e}, that of the "
         f"density {solution.density_residual:.2e}, the mass error {solution.mass_error:.2e}; the best had {best:.2e}, "

@@ -21,7 +21,7 @@ References
 ----------
 Achdou, Y. and Capuzzo-Dolcetta, I. (2010). Mean field games: numerical methods. SIAM Journal on Numerical Analysis
 48(3): the adjoint pair of monotone schemes.
-Kushner, H. and Dupuis, P. (2001). Numerical Methods for Stochastic Control Problems in Continuous Time, section 5.3:
+Kushner, H. and Dupuis, P. (2001). Numerical Methods for Stochastic Control Problems in Continuous Time, chapter 5:
 rates of the approximating chain. Policies are iterated within a step (Howard).
 """
 

@@ -264,8 +264,8 @@ def test_players_that_avoid_each_other():
 
 
 def test_terminal_cost_sees_the_crowd_at_the_horizon():
-    # All pay (x - mean_T - 1)^2 / 2 at the end: the mean runs after itself, kappa = 1/2, at the rate 1 / (1 + T) ...
-    # x - m0 - 1 shrinks as in LQ: a = -(x - mean_T - 1) / (1 + T - t), so mean' is constant: mean_T = m0 + T.
+    # All want to end at 1 beyond the others: a = -(x - mean_T - 1) / (1 + T - t). Then the mean has a constant speed v
+    # with v (1 + T) = mean_T + 1 - mean_0 = v T + 1.
     game = Game(
         low=-3.0,
         high=6.0,
@@ -303,10 +303,16 @@ def test_no_crowd_is_no_solution():
     game = CROWDING.game(0.0, -8.0, 16.0, 1.0)
     with pytest.raises(ConvergenceError, match=r"after 2 best responses the residual of the value is \d.*lower mixing"):
         solve(game, 48, 48, iterations=2)
-    # Who is paid to move with the others, and more than moving costs, has no best speed.
-    runaway = replace(game, running=lambda t, x, crowd: -5 * crowd.control * x)
-    with pytest.raises(ConvergenceError, match="shorten the horizon"):
-        solve(replace(runaway, terminal=lambda t, x, crowd: -50 * crowd.mean * x), 48, 48, depth=0, iterations=30)
+
+
+def test_best_responses_that_overshoot():
+    # alpha below 0: who sells with the others loses, so each response to a crowd in haste is a crowd that waits.
+    crowd = Crowding(alpha=-1.0, E0=4.0)
+    game = crowd.game(2.0, -10.0, 14.0, 1.0)
+    with pytest.raises(ConvergenceError, match=r"after 60 best responses .* raise depth \(0\)"):
+        solve(game, 80, 240, depth=0, iterations=60)
+    solution = solve(game, 80, 240, iterations=60)
+    assert solution.mean == pytest.approx(crowd.mean(solution.mesh.times), abs=2e-3)
 
 
 def test_steps_too_long_for_the_midpoint():
