@@ -17,7 +17,7 @@ standard deviations, costs are in average volumes times daily standard deviation
 References
 ----------
 Cardaliaguet, P. and Lehalle, C.-A. (2018). Mean field game of controls and an application to trade crowding.
-Mathematics and Financial Economics 12, section 3 (identical preferences).
+Mathematics and Financial Economics 12 (identical preferences).
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class CrowdingGame:
         time
             0 to `horizon`; broadcasts with the parameters.
         """
-        return self._fall(time) * self._level(self._left(time)) / self._level(self.horizon) * np.asarray(initial)
+        return self._fall(time) * self._level(self._left(time)) / self._whole * np.asarray(initial)
 
     def rate(self, initial: ArrayLike, time: ArrayLike) -> Array:
         """mu(t) = E'(t): the crowd's mean rate of trading."""
-        return -self._fall(time) * self._speed(self._left(time)) / self._level(self.horizon) * np.asarray(initial)
+        return -self._fall(time) * self._speed(self._left(time)) / self._whole * np.asarray(initial)
 
     def urgency(self, time: ArrayLike) -> Array:
         """h2(t): a trader's marginal cost of inventory, of 2 kappa h2' = h2^2 - 4 kappa phi with h2(T) = 2 A."""
@@ -138,19 +138,21 @@ class CrowdingGame:
         Raises
         ------
         ConvergenceError
-            Newton's method, which cannot miss on a convex path, did not arrive.
+            Newton's method did not arrive.
         """
-        reached = self.inventory(1.0, self.horizon) <= 0.5
-        time = np.zeros(reached.shape)
+        left = self.inventory(1.0, self.horizon)
+        reached = left <= 0.5
+        moving, time = reached, np.zeros(reached.shape)
         for _ in range(_STEPS):
-            # E is convex and falls, so that steps from the left never pass the root.
+            held = self.inventory(1.0, time)
+            # Newton's method on log E, which is nearly straight. E is convex: no step leaves less than 1 - log 2 of it.
             with np.errstate(divide="ignore", invalid="ignore"):
-                step = (self.inventory(1.0, time) - 0.5) / -self.rate(1.0, time)
-            step = np.where(reached, step, 0.0)
-            time = np.minimum(time + np.maximum(step, 0.0), self.horizon)
-            if not (np.abs(step) > _NEAR * time).any():
-                known = np.isfinite(self.inventory(1.0, self.horizon))
-                return np.where(reached, time, np.where(known, np.inf, np.nan))
+                step = np.log(2.0 * held) * held / -self.rate(1.0, time)
+            # A game that has arrived stands still: its bits do not depend on the games beside it.
+            moving = moving & (np.abs(step) > _NEAR * time)
+            if not moving.any():
+                return np.where(reached, time, np.where(np.isfinite(left), np.inf, np.nan))
+            time = np.where(moving, np.minimum(time + step, self.horizon), time)
         raise ConvergenceError(f"crowding: no half-life after {_STEPS} steps of Newton's method: check the parameters")
 
     def multiplier(self) -> Array:
@@ -194,6 +196,10 @@ class CrowdingGame:
         return positive, negative
 
     @cached_property
+    def _whole(self) -> Array:
+        return self._level(self.horizon)
+
+    @cached_property
     def _gap(self) -> Array:
         return self.terminal + self.kappa * self.roots[1]
 
@@ -207,7 +213,7 @@ class CrowdingGame:
             + 2 * first * second * np.exp(-self._distance * T) * exprel((up + down) * T)
             + np.square(second) * np.exp(2 * down * T) * exprel(-2 * up * T)
         )
-        return T * whole / np.square(self._level(T))
+        return T * whole / np.square(self._whole)
 
     def _left(self, time: ArrayLike) -> Array:
         return self.horizon - np.asarray(time, dtype=np.float64)

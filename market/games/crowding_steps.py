@@ -14,7 +14,7 @@ of the order h^2.
 References
 ----------
 Cardaliaguet, P. and Lehalle, C.-A. (2018). Mean field game of controls and an application to trade crowding.
-Mathematics and Financial Economics 12, section 4 (heterogeneous preferences, and best replies that are learned).
+Mathematics and Financial Economics 12 (heterogeneous preferences).
 Walker, H. F. and Ni, P. (2011). Anderson acceleration for fixed-point iterations. SIAM Journal on Numerical
 Analysis 49.
 """
