@@ -27,7 +27,7 @@ ALPHAS = (0.0, 0.5, 1.0, 2.0)
 INVENTORY = 0.5
 BANKS = InterbankGame(reversion=1.0, incentive=1.0, aversion=10.0, terminal=0.0, horizon=1.0, count=10)
 LEVEL, PATHS, STEPS, SEED = -0.7, 20_000, 100, 1
-CORRELATIONS = (0.0, 0.1, 0.3, 0.5, 0.7)
+CORRELATIONS = (0.1, 0.3, 0.5, 0.7)
 FALL, MONTH, VOLATILITY, MEMBERS = -0.10, 21.0, 0.018, 500
 B, C, START = (0.0, -0.3, -0.1, 0.1), (0.5, 1.0, 0.8, 0.4), (0.4, 0.1, 0.2, 0.3)
 HORIZON, TOLD = 10.0, (0.0, 1.0, 5.0, 10.0)
@@ -115,9 +115,7 @@ def _crowding_table() -> str:
             }
         )
     formats = {"alpha": ".1f", "half-life": ".4f", "cost": ".6f", "drift": "z.6f"}
-    return markdown_table(
-        pd.DataFrame(rows), {**formats, "times_the_cost_without_impact": ".3f", "fragility": ".3f"}
-    )
+    return markdown_table(pd.DataFrame(rows), {**formats, "times_the_cost_without_impact": ".3f", "fragility": ".3f"})
 
 
 def _crowding_figure() -> Figure:
@@ -164,7 +162,7 @@ def _systemic_table() -> str:
             "index_of_500_stocks": event_probability(FALL, MONTH, VOLATILITY, shares, MEMBERS),
         }
     )
-    return markdown_table(frame, {"correlation": ".1f", "10_members": ".4f", "index_of_500_stocks": ".2g"})
+    return markdown_table(frame, {"correlation": ".1f", "10_members": ".4f", "index_of_500_stocks": ".5f"})
 
 
 def _systemic_figure() -> Figure:

@@ -150,14 +150,17 @@ def order_table(found: Mapping[str, Convergence]) -> str:
 
 def order_figure(found: Mapping[str, Convergence]) -> Figure:
     """Errors against cells, and a crowd on its way."""
-    figure, (errors, crowd) = new_figure(1, 2, height=3.2)
+    figure, (errors, crowd) = new_figure(1, 2, height=3.2, width_ratios=[3, 2])
     for name, study in found.items():
         for (quantity, values), style in zip(study.errors.items(), ("-", "--"), strict=True):
             label = f"{name}: {quantity}"
             errors.loglog(study.meshes[:, 0], values, style, marker="o", markersize=3, label=label)
+    errors.set_xlim(40, 6000)
+    errors.set_xticks([50, 100, 200, 400], ["50", "100", "200", "400"])
+    errors.minorticks_off()
     errors.set_xlabel("cells")
     errors.set_ylabel("largest error")
-    errors.legend(fontsize=6.5, loc="lower left", frameon=False)
+    errors.legend(fontsize=7.5, loc="lower right", frameon=False)
     solution = solve(STUDIES[1].game, *STUDIES[1].meshes[1])
     mesh = solution.mesh
     crowd.pcolormesh(mesh.times, mesh.centres, solution.density.T, cmap="Blues", shading="nearest", rasterized=True)
@@ -166,5 +169,5 @@ def order_figure(found: Mapping[str, Convergence]) -> Figure:
     crowd.set_ylim(-6.0, 9.0)
     crowd.set_xlabel("time")
     crowd.set_ylabel("inventory")
-    crowd.legend(frameon=False)
+    crowd.legend(frameon=False, loc="upper right")
     return figure

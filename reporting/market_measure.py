@@ -1,4 +1,4 @@
-"""What a market is like: its stylised facts, tails, regimes and sectors, measured alike on simulated and real tables."""
+"""What a market is like: stylised facts, tails, regimes and sectors, measured alike on simulated and real tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from features.assemble import assemble
 from features.panel import Array, Panel
 from features.returns import held_before, market_return, returns_over
 from features.universe import UniverseRule
-from features.windows import QUARTER, least
+from features.windows import QUARTER, YEAR, least
 from market.dispersion import average_correlation, cross_dispersion
 from market.hill import hill
 from market.rotation import rank_rotation, relative_strength, trailing_slope
@@ -29,6 +29,8 @@ LAGS = tuple(np.unique(np.geomspace(1, 250, 24).round().astype(int)).tolist())
 LEVERAGE_LAGS = tuple(range(1, 31))
 SIZES = tuple(np.geomspace(0.5, 12.0, 25).round(4).tolist())
 """Sizes of returns, in standard deviations of the symbol, whose frequency is told."""
+FIRST = 3
+"""One in so many sessions belongs to the first part, of which regimes are not told."""
 TAIL, LEVEL = 0.1, 0.99
 """Share of losses that the Pareto law is fitted to, and level of the value at risk."""
 
@@ -111,9 +113,9 @@ def _sectors(panel: Panel) -> dict[str, float]:
 
 
 def _regimes(panel: Panel) -> dict[str, float]:
-    """The second half of the history, as told by models fitted on the first."""
-    told = second_half_states(market_return(panel))
-    years = len(told) / 252
+    """What two models say of each year that were fitted on the time before it."""
+    told = later_states(market_return(panel))
+    years = len(told) / YEAR
     stress = np.where(np.isfinite(told), told > 0.5, False)
     switches = (stress[1:] != stress[:-1]).sum(axis=0) / years
     return {
@@ -124,16 +126,19 @@ def _regimes(panel: Panel) -> dict[str, float]:
     }
 
 
-def second_half_states(market: Array) -> Array:
-    """`(T - T // 2, 2)` probability of stress of the HMM and state of the jump model, fitted on the first half.
+def later_states(market: Array) -> Array:
+    """`(T - T // FIRST, 2)` probability of stress of the HMM and state of the jump model after the first part.
+
+    Both are fitted anew every year, on all sessions before it.
 
     Raises
     ------
     DataError
-        The first half is too short for a fit.
+        The first part of the history is too short for a fit.
     """
-    half = len(market) // 2
-    return RegimeModel.fit(market[:half], RegimeRule()).states(market)[half:]
+    starts = range(len(market) // FIRST, len(market), YEAR)
+    told = [RegimeModel.fit(market[:at], RegimeRule()).states(market[: at + YEAR])[at:] for at in starts]
+    return np.concatenate(told)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

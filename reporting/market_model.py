@@ -26,12 +26,13 @@ from reporting.market_grid import measure_orders, order_figure, order_table
 from reporting.market_measure import measure, read_panel
 from reporting.market_pages import (
     REAL,
-    facts_figure,
     facts_table,
+    memory_figure,
     presets_table,
     regimes_figure,
     states_table,
     stress_table,
+    tails_figure,
     world_figure,
 )
 from reporting.page import figure_bytes
@@ -103,7 +104,8 @@ def write(docs: Path, data: Path | None = None, world: Mapping[str, Any] = WORLD
         kept = {REAL: measure(read_panel(open_source("files", data, {})))}
     markets |= kept
     orders = measure_orders(meshes)
-    figures |= {**game_figures(), "grid": order_figure(orders), "facts": facts_figure(markets)}
+    figures |= {**game_figures(), "grid": order_figure(orders)}
+    figures |= {"tails": tails_figure(markets), "memory": memory_figure(markets)}
     contents = {
         **game_tables(),
         "grid": order_table(orders),

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import erfc
 
 from features.panel import Panel
 from features.returns import market_return
 from market.catalogue import load_catalogue
 from market.stylised import RANGES
-from reporting.market_measure import LAGS, LEVERAGE_LAGS, SIZES, second_half_states
 from reporting.markdown import markdown_table
+from reporting.market_measure import LAGS, LEVERAGE_LAGS, SIZES, later_states
 from reporting.page import PALETTE, format_value, new_figure
 from sources.simulation.params import PRESETS
 from sources.simulation.story import CALM, CRISIS, STRESS
@@ -120,34 +121,44 @@ def stress_table() -> str:
     return markdown_table(pd.DataFrame(rows))
 
 
-def facts_figure(markets: Markets) -> Figure:
-    """Tails, memory of size and sign, and leverage."""
-    figure, ((tail, memory), (sign, leverage)) = new_figure(2, 2, height=5.2)
-    for place, (name, found) in enumerate(markets.items()):
-        style = {"label": name, "color": "black" if name == REAL else PALETTE[place], "linewidth": 1.2}
-        curves = found["curves"]
-        known = np.array(curves["beyond"]) > 0
-        tail.loglog(np.array(SIZES)[known], np.array(curves["beyond"])[known], **style)
-        memory.semilogx(LAGS, curves["memory"], **style)
-        sign.semilogx(LAGS, curves["sign"], **style)
+def tails_figure(markets: Markets) -> Figure:
+    """How often returns are large, and how falls of the market are followed by wild sessions."""
+    figure, (tail, leverage) = new_figure(1, 2, height=2.9)
+    sizes, gauss = np.array(SIZES), erfc(np.array(SIZES) / np.sqrt(2.0))
+    for name, style, curves in _curves(markets):
+        beyond = np.array(curves["beyond"])
+        tail.loglog(sizes[beyond > 0], beyond[beyond > 0], label=name, **style)
         leverage.plot(LEVERAGE_LAGS, np.cumsum(curves["leverage"]), **style)
-    from scipy.special import erfc
-
-    gauss = erfc(np.array(SIZES) / np.sqrt(2.0))
-    tail.loglog(np.array(SIZES)[gauss > 1e-5], gauss[gauss > 1e-5], color=GREY, linestyle="--", label="Gaussian")
+    tail.loglog(sizes[gauss > 1e-5], gauss[gauss > 1e-5], color=GREY, linestyle="--", label="Gaussian")
     tail.set_ylabel("share of |r| beyond")
     tail.set_xlabel("standard deviations of the stock")
     tail.legend(frameon=False, fontsize=8)
-    for lag in (1, 10, 100):
-        memory.plot([lag, lag], RANGES[f"acf_absolute_{lag}"], color=GREY, linewidth=5, alpha=0.35)
-    memory.set_ylabel("autocorrelation of |r|")
-    sign.fill_between([1, max(LAGS)], *RANGES["acf_return_1"], color=GREY, alpha=0.15, linewidth=0)
-    sign.set_ylabel("autocorrelation of r")
-    for axes in (memory, sign):
-        axes.set_xlabel("lag, sessions")
     leverage.set_ylabel("sum of corr(r, later r²), market")
     leverage.set_xlabel("lag, sessions")
     return figure
+
+
+def memory_figure(markets: Markets) -> Figure:
+    """Autocorrelation of the size and of the sign of returns, beside the ranges of acceptance."""
+    figure, (size, sign) = new_figure(1, 2, height=2.9)
+    for name, style, curves in _curves(markets):
+        size.semilogx(LAGS, curves["memory"], label=name, **style)
+        sign.semilogx(LAGS, curves["sign"], **style)
+    for lag in (1, 10, 100):
+        size.plot([lag, lag], RANGES[f"acf_absolute_{lag}"], color=GREY, linewidth=5, alpha=0.35)
+    sign.fill_between([1, max(LAGS)], *RANGES["acf_return_1"], color=GREY, alpha=0.15, linewidth=0)
+    size.set_ylabel("autocorrelation of |r|")
+    size.legend(frameon=False, fontsize=8)
+    sign.set_ylabel("autocorrelation of r")
+    for axes in (size, sign):
+        axes.set_xlabel("lag, sessions")
+    return figure
+
+
+def _curves(markets: Markets) -> Iterator[tuple[str, dict[str, Any], Mapping[str, list[float]]]]:
+    """Name, style and curves of each market; the real one is drawn last and in black."""
+    for place, (name, found) in enumerate(markets.items()):
+        yield name, {"color": "black" if name == REAL else PALETTE[place], "linewidth": 1.2}, found["curves"]
 
 
 def world_figure(world: World) -> Figure:
@@ -170,16 +181,16 @@ def world_figure(world: World) -> Figure:
 
 
 def regimes_figure(panel: Panel, world: World) -> Figure:
-    """The second half of a simulated history: what two models said that were fitted on the first, and the truth."""
-    figure, (level, told) = new_figure(2, 1, height=3.6, sharex=True)
+    """A simulated history: what two models said of each year that were fitted on the time before it, and the truth."""
+    figure, (level, told) = new_figure(2, 1, width=8.0, height=3.0, sharex=True)
     market = market_return(panel)
-    half = len(market) // 2
-    dates = panel.dates[half:].astype("datetime64[ms]").astype(object)
-    states = second_half_states(market)
-    level.plot(dates, np.exp(np.cumsum(np.log1p(market[half:]))), linewidth=1.0)
+    states = later_states(market)
+    rest = slice(len(market) - len(states), len(market))
+    dates = panel.dates[rest].astype("datetime64[ms]").astype(object)
+    level.plot(dates, np.exp(np.cumsum(np.log1p(market[rest]))), linewidth=1.0)
     level.set_ylabel("market")
-    _shade(level, dates, world.regime[half : half + len(dates)])
-    told.plot(dates, states[:, 0], linewidth=0.8, label="HMM, filtered P(stress)")
+    _shade(level, dates, world.regime[rest])
+    told.plot(dates, states[:, 0], linewidth=0.7, label="HMM, filtered P(stress)")
     told.plot(dates, states[:, 1], linewidth=1.4, label="jump model, online")
     told.set_ylim(-0.03, 1.25)
     told.set_ylabel("stress")
