@@ -150,7 +150,7 @@ def _interbank_table() -> str:
             }
         )
     frame = pd.DataFrame(rows)
-    return markdown_table(frame, {name: ".4f" if "mean" in name or "var" in name else ".3f" for name in frame})
+    return markdown_table(frame, {name: ".4f" if "mean" in name or "var" in name else ".3f" for name in map(str, frame)})
 
 
 def _systemic_table() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core.params import parse
 from features import kernels as k
 from features.assemble import assemble
 from features.panel import Array, Panel
@@ -25,6 +26,8 @@ from sources.base import Source
 from sources.calendar import sessions
 from sources.cleaning import clean
 
+USED = ("prices", "securities")
+"""Tables that the measurements need."""
 LAGS = tuple(np.unique(np.geomspace(1, 250, 24).round().astype(int)).tolist())
 LEVERAGE_LAGS = tuple(range(1, 31))
 SIZES = tuple(np.geomspace(0.5, 12.0, 25).round(4).tolist())
@@ -37,9 +40,9 @@ TAIL, LEVEL = 0.1, 0.99
 
 def read_panel(source: Source) -> Panel:
     """The cleaned prices and sectors of a source, as a run of the pipeline has them."""
-    tables = {name: source.read(name) for name in ("prices", "securities") if name in source.tables()}
+    tables = {name: source.read(name) for name in source.tables() if name in USED}
     first, last = tables["prices"]["date"].min().date(), tables["prices"]["date"].max().date()
-    return assemble(clean(tables, first, last).tables, sessions(first, last), UniverseRule())
+    return assemble(clean(tables, first, last).tables, sessions(first, last), parse(UniverseRule, {}, "universe"))
 
 
 def measure(panel: Panel) -> dict[str, Any]:
