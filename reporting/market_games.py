@@ -149,8 +149,8 @@ def _interbank_table() -> str:
                 "the_mean_falls,_closed_form": float(event_probability(LEVEL, BANKS.horizon, 1.0, 0.0, BANKS.count)),
             }
         )
-    frame = pd.DataFrame(rows)
-    return markdown_table(frame, {name: ".4f" if "mean" in name or "var" in name else ".3f" for name in map(str, frame)})
+    formats = {name: ".4f" if "mean" in name or "var" in name else ".3f" for name in rows[0]}
+    return markdown_table(pd.DataFrame(rows), formats)
 
 
 def _systemic_table() -> str:
