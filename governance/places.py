@@ -20,9 +20,13 @@ ARTIFACTS = STORE / "artifacts"
 COMPARISONS = "compare"
 """Folder of the reports that holds comparisons of versions; it is no part of any one's evidence."""
 LEDGER = STORE / "ledger.jsonl"
+ACCESS_LOG = STORE / "access.jsonl"
+USERS = STORE / "users.db"
 LOCK = STORE / ".governance.lock"
 
-_MARKERS = ("dvc.yaml", "params.yaml")
+PARAMS = Path("params.yaml")
+
+_MARKERS = ("dvc.yaml", PARAMS.name)
 
 
 def project_root() -> Path:

@@ -191,7 +191,7 @@ def test_the_help_imports_nothing_heavy():
 
 
 def test_the_server_stays_on_this_machine_and_tells_no_one(tmp_path):
-    command = server_command("sqlite:///x.db", "layered-signals", "127.0.0.1", 5000)
+    command = server_command("sqlite:///x.db", "127.0.0.1", 5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--workers") + 1] == "1"
     environment = server_environment(tmp_path)
