@@ -247,7 +247,9 @@ SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("action", ["UploadArtifact", "DeleteArtifact", "CreateMultipartUpload", "AbortMultipartUpload"])
+@pytest.mark.parametrize(
+    "action", ["UploadArtifact", "DeleteArtifact", "CreateMultipartUpload", "AbortMultipartUpload"]
+)
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_no_spelling_reaches_a_governed_file(action, spelling):
     path = spelling.format(f"{MODEL}/models/m-1")

@@ -2,19 +2,17 @@
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 
-from core.errors import StorageError
+from core.errors import GovernanceError, StorageError
 from governance import promotion
+from governance.access_log import Person
 from governance.guard import serving
+from governance.mlflow_request import CHANGES
 from governance.registry import read_registry
+from governance.rulings import _MODEL_RULES, _UPLOADS
+from governance.server import _reviewer
 from governance.state import State
 
 MODEL = "layered-signals"
@@ -272,7 +270,7 @@ def test_the_rest_of_mlflow_is_untouched(server, governed):
 def test_what_mlflow_cannot_read_it_refuses_itself(server, governed):
     answer = server.post(f"{API}/registered-models/alias", data="{", content_type="application/json")
     assert answer.status_code == 400
-    told = send(server, "POST", "registered-models/alias", 400, API, name=MODEL, alias="mine")
+    told = send(server, "POST", "registered-models/alias", 400, API, **set_alias("latest", 2))
     assert told["error_code"] == "INVALID_PARAMETER_VALUE"
     assert access(governed)[-1]["verdict"] == "failed"
 
@@ -308,9 +306,17 @@ def call(app, method, path):
         sent.append(message)
 
     scope = {
-        **{"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""},
-        **{"headers": [(b"host", b"localhost")], "http_version": "1.1", "scheme": "http", "root_path": ""},
-        **{"server": ("localhost", 80), "client": ("127.0.0.1", 1)},
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "server": ("localhost", 80),
+        "client": ("127.0.0.1", 1),
     }
     asyncio.run(app(scope, receive, answer))
     return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
@@ -341,3 +347,43 @@ def test_uploads_outside_flask_pass_the_same_policy(server, app, governed, monke
     status, body = call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")
     assert (status, "not a ledger record" in json.loads(body)["message"]) == (403, True)
     assert access(governed)[-1]["verdict"] == "refused"
+
+
+def test_every_route_of_the_installed_mlflow_is_known(app):
+    """A new MLflow may bring new ways in: each has to be looked at once, here."""
+    from mlflow.server.artifact_router import artifact_router
+    from mlflow.server.handlers import HANDLERS
+
+    ways = {rule.endpoint for rule in app.url_map.iter_rules() if rule.methods & CHANGES}
+    messages = {handler.__name__: message.DESCRIPTOR for message, handler in HANDLERS.items()}
+    ours = {
+        messages[way].name
+        for way in ways & messages.keys()
+        if messages[way].file.name.endswith(("model_registry.proto", "mlflow_artifacts.proto"))
+    }
+    free = {"CreateRegisteredModel", "UpdateRegisteredModel", "GetLatestVersions"}
+    assert ours == {*_MODEL_RULES, *_UPLOADS, *free}
+    assert ways - messages.keys() == {
+        *("_cancel_job", "_delete_demo", "_generate_demo", "_graphql", "_invoke_genai_evaluate_handler"),
+        *("_invoke_issue_detection_handler", "_invoke_scorer_handler", "_not_implemented"),
+        *("_upsert_online_scoring_config", "serve_create_promptlab_run", "serve_gateway_proxy"),
+        *("serve_post_ui_telemetry", "serve_search_datasets", "serve_upload_artifact"),
+    }
+    assert {*().union(*(route.methods for route in artifact_router.routes))} == {"GET", "PUT"}
+    tracked = {name.name for name in messages.values() if {"run_id", "model_id"} & set(name.fields_by_name)}
+    assert {"SetTag", "LogBatch", "DeleteRun", "FinalizeLoggedModel", "CreatePresignedUploadUrl"} <= tracked
+
+
+@pytest.mark.parametrize(
+    ("login", "named", "words"),
+    [
+        ("rob", "", "is no email address"),
+        ("rob@example.org", "Ann <ann@example.org>", "review.by says Ann"),
+    ],
+)
+def test_a_login_reviews_in_its_own_name_alone(login, named, words):
+    with pytest.raises(GovernanceError, match=words):
+        _reviewer(Person(login, verified=True), named)
+    assert _reviewer(Person("rob@example.org", verified=True), "Rob <ROB@example.org>") == "rob@example.org"
+    assert _reviewer(Person("Ann <ann@example.org>", verified=False), "Rob") == "Rob"
+    assert _reviewer(Person("Ann <ann@example.org>", verified=False), "") == "Ann <ann@example.org>"
