@@ -20,9 +20,13 @@ ARTIFACTS = STORE / "artifacts"
 APART = ("compare", "truth.json")
 """What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
 LEDGER = STORE / "ledger.jsonl"
+ACCESS_LOG = STORE / "access.jsonl"
+USERS = STORE / "users.db"
 LOCK = STORE / ".governance.lock"
 
-_MARKERS = ("dvc.yaml", "params.yaml")
+PARAMS = Path("params.yaml")
+
+_MARKERS = ("dvc.yaml", PARAMS.name)
 
 
 def project_root() -> Path:

@@ -19,7 +19,7 @@ from governance.state import PENDING, State
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_OURS = ("review.", "waiver.", "gates.", "bundle.")
+OURS = ("review.", "waiver.", "gates.", "bundle.")
 
 
 def sync(root: Path, model: str, client: MlflowClient) -> list[str]:
@@ -75,7 +75,7 @@ def _tags(client: MlflowClient, model: str, registry: Registry, state: State) ->
                     f"tag {key} of version {version} was {row.tags.get(key)!r}, the ledger says {value!r}: set back"
                 )
         for key in sorted(row.tags):
-            if key.startswith(_OURS) and key not in wanted:
+            if key.startswith(OURS) and key not in wanted:
                 client.delete_model_version_tag(model, str(version), key)
                 changed.append(f"tag {key} of version {version} is not in the ledger: removed")
     return changed

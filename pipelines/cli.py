@@ -217,12 +217,13 @@ def catalogue(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; keep it on this machine.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Where to listen; other machines need --team.")] = "127.0.0.1",
+    team: Annotated[bool, typer.Option("--team", help="With logins: MLflow's basic authentication.")] = False,
 ) -> None:
-    """Open MLflow's pages on this machine."""
+    """Open MLflow's pages on this machine, behind the project's policy."""
     from pipelines import ui as stage
 
-    stage.serve_ui(_root(), host, port)
+    stage.serve_ui(_root(), host, port, team)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from governance.ledger import Ledger, Record
 from governance.lineage import author
 from governance.people import UNVERIFIED
 from governance.places import DATABASE, LEDGER
+from governance.policy import load_policy
 from governance.registry import Registry, read_registry
 from governance.state import State
 from pipelines.console import Printer, utc
-from pipelines.policy import load_policy
 
 _STATUS = {"approve": "approved", "reject": "rejected"}
 
