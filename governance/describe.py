@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from governance.ledger import Record
+from governance.chain import Record
 from governance.people import UNVERIFIED
 
 _LONGEST = 5000

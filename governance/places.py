@@ -21,6 +21,8 @@ COMPARISONS = "compare"
 """Folder of the reports that holds comparisons of versions; it is no part of any one's evidence."""
 LEDGER = STORE / "ledger.jsonl"
 LOCK = STORE / ".governance.lock"
+KEYS = Path("keys.yaml")
+"""Whose signature counts; versioned with the code, so that a change of it is reviewed like one."""
 
 _MARKERS = ("dvc.yaml", "params.yaml")
 
