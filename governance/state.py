@@ -150,6 +150,11 @@ class State:
                 found[-1] = Stop(found[-1].record, record)
         return tuple(found)
 
+    def stop_at(self, moment: datetime) -> Stop | None:
+        """The emergency stop in force at a moment."""
+        found = [s for s in self.stops if s.record.at <= moment and (s.ended_by is None or moment < s.ended_by.at)]
+        return found[-1] if found else None
+
     @property
     def stop(self) -> Stop | None:
         """The emergency stop in force."""
