@@ -276,12 +276,12 @@ CASES = {
     "alias previous_champion moved": Case(
         sql("UPDATE registered_model_aliases SET version = 3 WHERE alias = 'previous_champion'"),
         "",
-        finds="previous_champion points at version 3, the ledger says 1",
+        finds="previous_champion: points at version 3, the ledger says 1",
     ),
     "alias candidate on a version that is none": Case(
         sql("UPDATE registered_model_aliases SET version = 9 WHERE alias = 'candidate'"),
         "",
-        finds="candidate points at version 9, which the ledger does not know",
+        finds="candidate: points at version 9, which the ledger does not know",
     ),
     # tags
     "digest tag changed": Case(
@@ -486,7 +486,7 @@ def test_an_attack(world, name):
         assert re.search(case.says, "; ".join(served.warnings))
         assert bool(served.warnings) == bool(case.says)
     found = examine(world)
-    told = "\n".join(f"{finding.where}: {finding.where} {finding.what}" for finding in found.broken)
+    told = "\n".join(f"{finding.where}: {finding.what}" for finding in found.broken)
     assert re.search(case.says if case.finds is None else case.finds, told), told
     assert digest_tree(world.root) == left
 
