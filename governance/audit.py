@@ -22,7 +22,7 @@ from governance.places import KEYS, LEDGER
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.state import State
 from governance.sync import version_tags
-from governance.trust import DECISIONS, doubt_of, read_state
+from governance.trust import DECISIONS, doubts_of, is_past, read_state, signed_since
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ def audit(
     except SignalsError as error:
         broken.append(Finding("keys", KEYS.name, str(error)))
         return Audit({"records": len(chain.records)}, tuple(broken), (), chain.head)
-    broken += _signatures(chain, ring, policy)
+    broken += _signatures(chain, ring, policy.require_signatures)
     registry, found = _registry(root, policy, chain, now)
     broken += [*found, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
     outputs = sorted(folder for folder in signals.glob("date=*") if folder.is_dir())
     for folder in outputs:
-        broken += [Finding("output", f"{signals.name}/{folder.name}", what) for what in output_problems(folder, state)]
+        broken += [Finding("output", f"{signals.name}/{folder.name}", what) for what in output_problems(folder, chain)]
     checked = {
         "records": len(chain.records),
         "signed": sum(bool(record.signature) for record in chain.records),
@@ -105,11 +105,12 @@ def audit(
     return Audit(checked, tuple(broken), tuple(_notes(policy, chain, registry, state)), chain.head)
 
 
-def _signatures(chain: Chain, ring: KeyRing, policy: GovernanceRule) -> Iterator[Finding]:
-    for record in chain.records:
-        doubt = doubt_of(record, ring, policy.require_signatures)
-        if doubt:
-            yield Finding("signature", f"record {record.seq}", doubt)
+def _signatures(chain: Chain, ring: KeyRing, required: bool) -> Iterator[Finding]:
+    doubts = doubts_of(chain, ring, required)
+    since = signed_since(chain, doubts)
+    for seq, doubt in doubts.items():
+        if not is_past(chain.records[seq], since):
+            yield Finding("signature", f"record {seq}", doubt)
 
 
 def _registry(root: Path, policy: GovernanceRule, chain: Chain, now: datetime) -> tuple[Registry, list[Finding]]:
@@ -170,6 +171,8 @@ def _notes(policy: GovernanceRule, chain: Chain, registry: Registry, state: Stat
             f"{unsigned} of {len(decisions)} decisions are UNSIGNED and governance.require_signatures is off: "
             "anyone who can write to this folder can decide under any name"
         )
+    elif unsigned:
+        yield f"{unsigned} of {len(decisions)} decisions are not signed and do not count"
     seen = registry.tags.get(LEDGER_HEAD, "")
     if seen and seen != chain.head and chain.contains(seen):
         yield "MLflow has not been told of the last records: the next governance command tells it"

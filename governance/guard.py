@@ -76,7 +76,7 @@ def serving(
     Raises
     ------
     GovernanceError
-        A stop is in force, no version was ever promoted, the ledger is broken, or neither the champion nor a champion
+        A stop is in force, no version was ever promoted, the ledger is broken, or neither the champion nor one
         before it still holds; the reason is named.
     StorageError
         The database stayed locked.

@@ -12,12 +12,12 @@ from typing import Any
 
 from core.errors import SignalsError
 from core.files import canonical_json, digest_bytes, digest_tree, read_json
-from governance.state import State
+from governance.chain import Chain
 
 MANIFEST = "manifest.json"
 
 
-def output_problems(folder: Path, state: State) -> list[str]:
+def output_problems(folder: Path, chain: Chain) -> list[str]:
     """What of a served session is not as it was written, or was never the champion's to say."""
     try:
         manifest = read_json(folder / MANIFEST)
@@ -33,9 +33,9 @@ def output_problems(folder: Path, state: State) -> list[str]:
     problems += [f"{name} was changed" for name, digest in told.items() if found.get(name, digest) != digest]
     problems += [f"{name} was added" for name in found if name not in told]
     head, version = str(manifest.get("promotion", "")), manifest.get("version")
-    if head and not state.chain.contains(head):
+    if head and not chain.contains(head):
         problems.append(f"it was served under the promotion {head[:24]}..., which is not in the ledger")
-    promoted = {(r.payload["version"], r.payload["bundle_digest"]) for r in state.chain.of_kind("promoted")}
+    promoted = {(r.payload.get("version"), r.payload.get("bundle_digest")) for r in chain.of_kind("promoted")}
     if (version, manifest.get("bundle")) not in promoted:
         problems.append(f"it says version {version} with a bundle that was never in production")
     return problems

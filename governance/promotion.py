@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from core.errors import GovernanceError
+from core.errors import GovernanceError, SignalsError
 from core.files import read_json, read_parquet
 from governance.describe import describe
 from governance.desk import Decision, Desk, open_desk
@@ -205,13 +205,18 @@ def freeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision
     state = read_state(root, ledger.read(), policy.require_signatures)
     if state.stop is not None:
         raise GovernanceError(f"already {state.stop}")
-    record = ledger.append("frozen", by, {"reason": reason}, pen_for(root, by, decides=False, required=False))
+    notes = []
+    try:
+        pen = pen_for(root, by, decides=False, required=False)
+    except SignalsError as error:
+        pen, notes = None, [f"the stop is not signed: {error}"]
+    record = ledger.append("frozen", by, {"reason": reason}, pen)
     try:
         read_registry(root, policy.model)
         with governing(root):
-            notes = sync(root, policy, open_client(root))
+            notes += sync(root, policy, open_client(root))
     except Exception as error:  # whatever ails MLflow: the stop stands
-        notes = [f"the stop is in force, but MLflow could not be told ({error}); the next command tells it"]
+        notes += [f"the stop is in force, but MLflow could not be told ({error}); the next command tells it"]
     return Decision(record, tuple(notes))
 
 

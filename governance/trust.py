@@ -6,6 +6,7 @@ stop counts whoever calls it: to stop is always safe, only to go on needs a key.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from governance.chain import Chain, Record
@@ -48,18 +49,29 @@ def read_state(root: Path, chain: Chain, required: bool) -> State:
     required
         Whether a decision counts only where it is signed (`governance.require_signatures`).
     """
-    ring = read_ring(root)
-    kept: list[Record] = []
-    doubts: list[str] = []
-    for record in chain.records:
-        doubt = doubt_of(record, ring, required)
-        if doubt:
-            doubts.append(f"{doubt}: it does not count")
-        if not doubt or record.kind in _ALWAYS:
-            kept.append(record)
+    found = doubts_of(chain, read_ring(root), required)
+    kept = [record for record in chain.records if record.seq not in found or record.kind in _ALWAYS]
+    since = signed_since(chain, found)
+    doubts = [f"{doubt}: it does not count" for seq, doubt in found.items() if not is_past(chain.records[seq], since)]
     if not required:
         doubts += _fallen_back(kept)
     return State(Chain(tuple(kept), chain.torn), tuple(doubts))
+
+
+def doubts_of(chain: Chain, ring: KeyRing, required: bool) -> dict[int, str]:
+    """Why records do not count, by their number."""
+    doubts = {record.seq: doubt_of(record, ring, required) for record in chain.records}
+    return {seq: doubt for seq, doubt in doubts.items() if doubt}
+
+
+def signed_since(chain: Chain, doubts: Collection[int]) -> int:
+    """Number of the first signed decision that counts; 0 where there is none."""
+    return next((r.seq for r in chain.of_kind(*DECISIONS) if r.signature and r.seq not in doubts), 0)
+
+
+def is_past(record: Record, since: int) -> bool:
+    """Whether a record is unsigned because signatures came later: it does not count, and nothing is wrong with it."""
+    return not record.signature and record.seq < since
 
 
 def doubt_of(record: Record, ring: KeyRing, required: bool) -> str:

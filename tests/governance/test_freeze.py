@@ -71,6 +71,13 @@ def test_the_stop_does_not_wait_for_mlflow(governed):
         serving(governed.root)
 
 
+def test_a_key_that_cannot_sign_does_not_keep_anyone_from_stopping(governed, tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGNALS_KEY", str(tmp_path / "lost.key"))
+    done = freeze(governed)
+    assert "the stop is not signed: the private key" in done.notes[0]
+    assert state(governed).stop.record == done.record
+
+
 def test_a_stop_that_was_cut_off_is_missed(governed):
     freeze(governed)
     lines = governed.ledger().path.read_text().splitlines(keepends=True)

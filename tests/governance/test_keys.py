@@ -10,6 +10,7 @@ import yaml
 from core.errors import ConfigError, GovernanceError
 from core.files import canonical_json, digest_bytes
 from governance import keys, promotion
+from governance.audit import audit
 from governance.guard import serving
 from governance.keys import create_key, pen_for, read_ring, verifies
 from governance.ledger import Ledger
@@ -192,5 +193,9 @@ def test_old_unsigned_decisions_count_until_signatures_are_required(governed, ho
     served = serving(governed.root, require_signatures=True)
     assert (served.version, bool(served.promotion.signature)) == (1, True)
     assert governed.ledger().verify().records[0].signature == ""
+    assert served.warnings == ()
+    told = audit(governed.root, governed.policy, governed.root / "signals")
+    assert [finding.check for finding in told.broken] == []
+    assert told.notes == ("3 of 5 decisions are not signed and do not count",)
     promotion.rollback(governed.root, governed.policy, "Olga Operator", "a drill")
     assert keys.verifies(governed.ledger().read().records[-1])
