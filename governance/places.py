@@ -23,6 +23,8 @@ LEDGER = STORE / "ledger.jsonl"
 ACCESS_LOG = STORE / "access.jsonl"
 USERS = STORE / "users.db"
 LOCK = STORE / ".governance.lock"
+KEYS = Path("keys.yaml")
+"""Whose signature counts; versioned with the code, so that a change of it is reviewed like one."""
 
 PARAMS = Path("params.yaml")
 

@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from governance.gates import GovernanceRule
 from governance.guard import ledger_doubts
 from governance.ledger import Ledger
 from governance.places import LEDGER
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.state import PENDING, State
+from governance.trust import read_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 OURS = ("review.", "waiver.", "gates.", "bundle.")
 
 
-def sync(root: Path, model: str, client: MlflowClient) -> list[str]:
+def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
     """Make MLflow say what the ledger says.
 
     Returns
@@ -36,7 +38,8 @@ def sync(root: Path, model: str, client: MlflowClient) -> list[str]:
         The ledger is broken or has lost records: nothing is projected from it.
     """
     chain = Ledger(root / LEDGER).read()
-    state = State(chain)
+    state = read_state(root, chain, policy.require_signatures)
+    model = policy.model
     registry = read_registry(root, model)
     if not registry.versions:
         return []

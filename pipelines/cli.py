@@ -32,6 +32,9 @@ app = typer.Typer(
     "6 bundle, 7 governance, 8 storage, 9 a stage failed.",
 )
 
+keys = typer.Typer(no_args_is_help=True, help="Keys that sign decisions.")
+app.add_typer(keys, name="keys")
+
 Version = Annotated[str, typer.Argument(help="A version number, or an alias: candidate, champion.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides, as 'Name <email>'; git's identity if not given.")]
 AsOf = Annotated[
@@ -159,6 +162,49 @@ def rollback(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: 
     from pipelines import promote as stage
 
     stage.rollback(_root(), by, reason)
+
+
+@app.command()
+def freeze(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: By = None) -> None:
+    """Emergency stop: nothing is served or promoted until it is lifted."""
+    from pipelines import promote as stage
+
+    stage.freeze(_root(), by, reason)
+
+
+@app.command()
+def unfreeze(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: By = None) -> None:
+    """Lift the emergency stop."""
+    from pipelines import promote as stage
+
+    stage.unfreeze(_root(), by, reason)
+
+
+@app.command()
+def audit(
+    head: Annotated[str | None, typer.Option("--head", help="A head of the ledger noted elsewhere.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+) -> None:
+    """Check ledger, signatures, clock, versions, aliases and served signals; say what broke where."""
+    from pipelines import audit as stage
+
+    stage.audit(_root(), head, as_json)
+
+
+@keys.command("new")
+def keys_new(by: By = None) -> None:
+    """Make a key pair and print what to add to keys.yaml."""
+    from pipelines import keys as stage
+
+    stage.new(_root(), by)
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """Show whose signature counts."""
+    from pipelines import keys as stage
+
+    stage.show(_root())
 
 
 @app.command()

@@ -16,6 +16,7 @@ from governance.places import LEDGER
 from governance.policy import load_policy
 from governance.promotion import version_number
 from governance.state import State
+from governance.trust import read_state
 from models.comparison import Comparison
 from models.comparison import compare as compare_records
 from pipelines.console import Printer
@@ -41,7 +42,7 @@ def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
     GovernanceError
         A version is unknown, there is no champion, or stored evidence was changed.
     """
-    state = State(Ledger(root / LEDGER).read())
+    state = read_state(root, Ledger(root / LEDGER).read(), load_policy(root).require_signatures)
     first, second = (stored(root, state, _version(root, state, name)) for name in (challenger, champion))
     if first.horizon != second.horizon:
         raise DataError(

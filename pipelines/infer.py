@@ -14,6 +14,7 @@ import pandas as pd
 
 from core.errors import DataError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
+from governance.outputs import manifest_digest
 from governance.policy import load_policy
 from models.bundle import Bundle
 from pipelines.console import Printer
@@ -49,7 +50,7 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
 
     root = find_root()
     policy = load_policy(root)
-    served = serving(root, policy.model, policy.require_second_person)
+    served = serving(root, policy.model, policy.require_second_person, require_signatures=policy.require_signatures)
     waived = [
         f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
         for waiver in served.waivers
@@ -57,7 +58,8 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     warnings = [*served.warnings, *waived]
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    origin = {"version": served.version, "bundle": served.digest, "warnings": warnings}
+    promoted = f"{served.promotion.seq}:{served.promotion.hash}"
+    origin = {"version": served.version, "bundle": served.digest, "promotion": promoted, "warnings": warnings}
     return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
 
 
@@ -102,13 +104,25 @@ def _write_day(
         print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
         return folder
     signals = bundle.predict(day.rows, day.scale, day.session)
+    if not origin.get("preview"):
+        _refuse_stopped(root)  # again: one may have been called since
     with atomic_directory(folder) as temporary:
         write_parquet(temporary / "signals.parquet", signals)
         mark = "# PREVIEW: not promoted, not for trading\n" if origin.get("preview") else ""
         write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
-        write_json(temporary / "manifest.json", {**manifest, "files": digest_tree(temporary)})
+        whole = {**manifest, "files": digest_tree(temporary)}
+        write_json(temporary / "manifest.json", {**whole, "digest": manifest_digest(whole)})
     print(f"{len(signals)} signals for {session} in {folder.relative_to(root)}")
     return folder
+
+
+def _refuse_stopped(root: Path) -> None:
+    from governance.guard import refuse_stopped
+    from governance.ledger import Ledger
+    from governance.places import LEDGER
+    from governance.trust import read_state
+
+    refuse_stopped(read_state(root, Ledger(root / LEDGER).read(), load_policy(root).require_signatures))
 
 
 def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -123,6 +137,7 @@ def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
         return False
     found = read_json(folder / "manifest.json")
     if found.get("files") != digest_tree(folder, skip=("manifest.json",)):
+        print(f"warning: {folder.name} is not as it was written: it is written again", file=sys.stderr)
         return False
     for part, reason in (("bundle", "by another champion"), ("data", "from other data (the source has changed since)")):
         if found[part] != manifest[part]:

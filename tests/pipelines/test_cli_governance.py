@@ -1,6 +1,7 @@
 """The governance commands as a user types them: fresh processes in a checkout of their own."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -129,6 +130,59 @@ def test_a_moved_alias_is_told_and_put_back(governed, signals):
     out = ok(signals(governed, "review", "2", "approve", "--by", ROB, "--comment", "again"))
     assert "WARNING alias champion was version 2, the ledger says version 1: set back" in out
     assert "WARNING" not in ok(signals(governed, "status"))
+
+
+def test_a_stop_is_one_line_to_the_daily_job_and_stands_in_the_history(governed, signals):
+    one_line(signals(governed, "unfreeze", "--reason", "x"), 7, "no stop is in force")
+    out = ok(signals(governed, "freeze", "--reason", "feed is wrong", "--by", ROB))
+    assert "frozen by Rob <rob@example.org>: nothing is served or promoted" in out
+    one_line(signals(governed, "infer"), 7, r"frozen by Rob <rob@example.org> at .* UTC: feed is wrong")
+    one_line(signals(governed, "promote", "2"), 7, "frozen by Rob")
+    assert "WARNING frozen by Rob" in ok(signals(governed, "status"))
+    assert "WARNING frozen by Rob" in ok(signals(governed, "audit"))
+    ok(signals(governed, "unfreeze", "--reason", "mended", "--by", "Olga"))
+    out = ok(signals(governed, "history"))
+    assert re.search(r"Stopped\n.*\n.*frozen by Rob .*: feed is wrong; lifted by Olga: mended", out)
+    assert "WARNING" not in ok(signals(governed, "status"))
+
+
+def test_an_audit_tells_what_broke_where(governed, signals):
+    out = ok(signals(governed, "audit"))
+    assert "nothing broke" in out
+    assert "decisions are UNSIGNED" in out
+    governed.sql("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'")
+    code, out, err = signals(governed, "audit")
+    assert re.search(r"alias +champion +the alias champion points at version 2, the ledger says version 1", out)
+    assert (code, err.count("\n")) == (7, 1)
+    assert err.startswith("error: the audit failed: alias, champion: the alias champion points at version 2")
+    code, out, _ = signals(governed, "audit", "--json", "--head", "3:" + "0" * 64)
+    told = json.loads(out)
+    assert (code, told["ok"]) == (7, False)
+    assert {finding["check"] for finding in told["broken"]} == {"alias", "ledger"}
+    assert told["checked"]["versions"] == 2
+
+
+def test_signed_from_the_first_key_to_the_promotion(governed, signals, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert "decisions are UNSIGNED" in ok(signals(governed, "keys", "list"))
+    out = ok(signals(governed, "keys", "new", "--by", ROB))
+    entry = "".join(line + "\n" for line in out.splitlines() if line.startswith("  "))
+    assert "PRIVATE" not in out
+    (governed.root / "keys.yaml").write_text(f"keys:\n{entry}")
+    params = governed.root / "params.yaml"
+    params.write_text(params.read_text().replace("governance:\n", "governance:\n  require_signatures: true\n"))
+    out = ok(signals(governed, "status"))
+    assert re.search(r"record \d+ \(promoted by Olga Operator\) is not signed: it does not count", out)
+    one_line(signals(governed, "infer"), 7, "no champion.*is not signed")
+    one_line(signals(governed, "promote", "1", "--by", "Olga Operator"), 7, "nobody has approved it yet")
+    out = ok(signals(governed, "review", "1", "approve", "--comment", "read again", "--by", ROB))
+    assert re.search(r"signed with the key [0-9a-f]{16}\n", out)
+    one_line(signals(governed, "promote", "1", "--by", "Olga Operator"), 7, "Olga Operator has no key")
+    out = ok(signals(governed, "promote", "1", "--by", ROB))
+    assert "UNSIGNED" not in out
+    assert "serves    version 1" in ok(signals(governed, "status"))
+    out = ok(signals(governed, "keys", "list"))
+    assert re.search(r"Rob <rob@example.org> +[0-9a-f]{16} +yes\nto revoke .* `revoked: \d+`", out)
 
 
 @pytest.mark.parametrize(
