@@ -32,7 +32,7 @@ from governance.places import LEDGER, project_root
 from governance.policy import load_policy
 from governance.registry import read_registry
 from governance.rulings import BY, CHAMPION, Known, Request, Ruling, concerns, refuse, rule
-from governance.state import State
+from governance.trust import read_state
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -217,7 +217,8 @@ def decide(root: Path, policy: GovernanceRule, person: Person, asked: Request) -
     StorageError
         The disk refused, or another command holds the registry.
     """
-    known = Known(root, policy.model, State(Ledger(root / LEDGER).read()), read_registry(root, policy.model))
+    state = read_state(root, Ledger(root / LEDGER).read(), policy.require_signatures)
+    known = Known(root, policy.model, state, read_registry(root, policy.model))
     ruling = rule(asked, known)
     if ruling.verdict == "promote":
         promotion.promote(root, policy, ruling.version, person.name, f"alias {CHAMPION} set in MLflow")
