@@ -28,6 +28,7 @@ database_uri = sqlite:///{users}
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 grant_default_workspace_access = false
+auth_cache_ttl_seconds = 60
 """
 
 
