@@ -19,6 +19,8 @@ DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
 COMPARISONS = "compare"
 """Folder of the reports that holds comparisons of versions; it is no part of any one's evidence."""
+MONITOR = "monitor"
+"""Folder of the reports that tells how served signals do; it is no part of a new version's evidence."""
 LEDGER = STORE / "ledger.jsonl"
 LOCK = STORE / ".governance.lock"
 

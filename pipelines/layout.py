@@ -25,6 +25,7 @@ REPORTS = Path("reports")
 QUALITY = REPORTS / "data_quality"
 INVARIANCES = REPORTS / "invariances.json"
 CATALOGUE = REPORTS / "features"
+MONITOR = REPORTS / "monitor"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
@@ -32,6 +33,7 @@ CHECKPOINTS = Path("var/training")
 MLRUNS = Path("mlruns")
 SIGNALS = Path("signals")
 PREVIEW = Path("preview")
+SHADOW = Path("shadow")
 
 
 def find_root() -> Path:
