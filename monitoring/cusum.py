@@ -72,7 +72,7 @@ def resample(series: ArrayLike, paths: int, length: int, block: int, seed: int) 
 
 
 def control_limit(paths: ArrayLike, mean: float, slack: float, run_length: float) -> float:
-    """Limit h at which the average run length over simulated paths is the one asked for.
+    """Least limit h at which the average run length over simulated paths is the one asked for.
 
     Exact for the paths given: the run length of a path is one more than the number of its sessions on which the
     highest S so far is at most h, so h is an order statistic of those highest values.
@@ -99,7 +99,7 @@ def control_limit(paths: ArrayLike, mean: float, slack: float, run_length: float
             f"monitoring: paths of {highest.shape[1]} sessions cannot tell a run length of {run_length:g}: simulate at "
             f"least {LONGEST} times as many"
         )
-    place = round((run_length - 1) * len(highest)) - 1
+    place = int(np.ceil((run_length - 1) * len(highest))) - 1
     return float(np.partition(highest.ravel(), place)[place])
 
 
