@@ -175,6 +175,27 @@ def monitor(
 
 
 @app.command()
+def retrain(
+    write: Annotated[bool, typer.Option("--write", help="Put the proposed changes into params.yaml.")] = False,
+) -> None:
+    """Propose the next training after `signals monitor`, with the command to type; train nothing."""
+    from pipelines import retrain as stage
+
+    stage.propose(_root(), write)
+
+
+@app.command()
+def shadow(
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+) -> None:
+    """Write the day's signals of the versions in monitoring.shadow, apart from the served ones."""
+    from pipelines import infer as stage
+
+    stage.shadow(as_of, force)
+
+
+@app.command()
 def features(
     family: Annotated[str | None, typer.Option("--family", help="One family, in the run or not.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Families that params.yaml leaves out too.")] = False,

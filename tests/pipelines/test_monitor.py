@@ -233,21 +233,39 @@ def _alter(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").write_text("{"), "not valid JSON"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "lacks 'version'"),
         (lambda folder: (folder / "more.txt").write_text("x"), "altered"),
+        (lambda folder: _redate(folder), "is of 2016-12-30"),
+        (lambda folder: _double(folder), "one row a symbol"),
     ],
-    ids=["edited", "no-parquet", "no-manifest", "torn-manifest", "no-object", "added"],
+    ids=["edited", "no-parquet", "no-manifest", "torn-manifest", "no-object", "added", "of-another-day", "doubled"],
 )
-def test_a_spoilt_day_is_told_left_out_and_freezes(project, run, spoil, words) -> None:
-    spoil(project / f"signals/date={DAYS[-15]}")
+def test_a_spoilt_day_is_told_and_left_out(past, tmp_path, spoil, words) -> None:
+    folder = Path(shutil.copytree(past / "signals", tmp_path / "signals"))
+    spoil(folder / f"date={DAYS[-15]}")
+    found = read_history(folder, DAYS[-1], 100)
+    bad = found.days[found.days["state"] == "broken"]
+    assert bad["date"].tolist() == [pd.Timestamp(DAYS[-15])]
+    assert words in bad["problem"].iloc[0]
+    assert found.rows["date"].nunique() == SERVED - 1
+
+
+def _redate(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name(f"date={DAYS[-1]}"), folder)
+
+
+def _double(folder: Path) -> None:
+    rows = pd.read_parquet(folder / "signals.parquet")
+    write_day(folder.parent, DAYS[-15], pd.concat([rows, rows.head(1)]), 2, "d")
+
+
+def test_an_altered_day_freezes(project, run) -> None:
+    _alter(project / f"signals/date={DAYS[-15]}")
     done = run(project, "monitor", "--strict", "--no-features")
     assert done.exit_code == 7
     assert done.stderr.startswith("error: the served signals should not be traded: altered: data.broken = 1")
     told = report(project)
     assert (told["verdict"], told["fired"][0]) == ("freeze", "altered")
     assert told["metrics"]["skill"]["stack"]["days"] == 40 - HORIZON - 2
-    day = next(row for row in told["tables"]["days"] if row["date"] == str(DAYS[-15]))
-    assert day["state"] == "broken"
-    assert words in day["problem"]
-    assert run(project, "monitor", "--no-features").exit_code == 0
 
 
 def test_a_gap_is_told_and_judged_by_its_rule(project, run) -> None:
@@ -326,3 +344,66 @@ def test_a_folder_of_a_holiday_is_broken(past, tmp_path) -> None:
     assert bad["problem"].tolist() == ["date=2016-12-26 is no session of the exchange"]
     assert len(found.days) == SERVED + 1
     assert len(read_history(folder, DAYS[-1], 7).days) == 7 + 1
+
+
+def test_a_retraining_is_proposed_and_nothing_is_run(project, run, monkeypatch) -> None:
+    refused = run(project, "retrain")
+    assert refused.exit_code == 3
+    assert "run `signals monitor` first" in refused.stderr
+    told = {"version": 2, "as_of": "2016-12-30", "verdict": "retrain", "fired": ["skill_lost"]}
+    write_json(project / "reports/monitor/monitor.json", told)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("something was run"))
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["data"]["end"], values["target"]["beta_window"] = "2016-06-30", 61
+    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    before = (project / "params.yaml").read_text()
+    done = run(project, "retrain")
+    assert done.exit_code == 0, done.stderr
+    assert (project / "params.yaml").read_text() == before
+    found = json.loads((project / "reports/monitor/retrain.json").read_text())
+    assert found["params"] == {"data": {"start": None, "end": None}, "seed": 7}
+    assert found["changes"] == {"data": {"end": None}}
+    assert found["differs"] == ["target.beta_window"]
+    assert found["fired"] == ["skill_lost"]
+    assert "next: signals run" in done.stdout
+    run(project, "retrain", "--write")
+    assert yaml.safe_load((project / "params.yaml").read_text())["data"]["end"] is None
+    assert json.loads((project / "reports/monitor/retrain.json").read_text()) == found
+    run(project, "retrain")
+    assert json.loads((project / "reports/monitor/retrain.json").read_text())["changes"] == {}
+
+
+def test_a_shadow_lies_apart_and_only_what_was_registered_runs(project, run, monkeypatch) -> None:
+    assert run(project, "shadow").exit_code == 2
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["monitoring"]["shadow"] = [1]
+    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    written = []
+    monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder: folder)
+    monkeypatch.setattr("pipelines.infer._write_day", lambda root, out, *rest: written.append((out, *rest)))
+    assert run(project, "shadow", "--as-of", "2016-12-30").exit_code == 0
+    out, bundle, as_of, origin, force = written[0]
+    assert out == project / "shadow/version=1"
+    assert bundle == project / ARTIFACTS / "model-1/artifacts/bundle"
+    assert (as_of, force) == ("2016-12-30", False)
+    assert (origin["shadow"], origin["version"]) == (True, 1)
+    (bundle / "stack.json").write_text("{}")
+    refused = run(project, "shadow")
+    assert refused.exit_code == 7
+    assert "version 1 may not run in shadow: stored artifact artifacts/bundle/stack.json was changed" in refused.stderr
+    assert len(written) == 1
+
+
+def test_a_version_in_shadow_is_set_against_the_champion(project, run) -> None:
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["monitoring"]["shadow"] = [1, 9]
+    (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    for day in DAYS[-40:]:
+        rows = pd.read_parquet(project / f"signals/date={day}/signals.parquet")
+        write_day(project / "shadow/version=1", day, rows.assign(signal=-rows["signal"]), 1, "d")
+    run(project, "monitor", "--no-features")
+    told = report(project)
+    line = told["metrics"]["shadow"]["version_1"]
+    assert line["days"] == 40 - HORIZON - 1
+    assert line["difference"] == pytest.approx(-2 * told["metrics"]["skill"]["stack"]["rank_ic"])
+    assert any("shadow 9 is left out: version=9/ holds no signals" in note for note in told["notes"])
