@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,8 @@ def monitor(
     fair = rows[~rows["in_sample"]]
     current = fair[fair["version"] == version]
     ranks = {v: daily_rank_ic(fair[fair["version"] == v], references[v].columns, rule.min_names) for v in served}
-    charts = {v: _charts(references[v], rule, seed) for v in served}
+    # Of a version that has gone, the page shows the stack alone.
+    charts = {v: _charts(references[v], reference.columns if v == version else (STACK,), rule, seed) for v in served}
     mine = ranks[version]
     trust, reliability = measure_trust(current, reference.level, reference.calibration, rule)
     families, universe = family_drift(drift), daily_universe(rows)
@@ -142,9 +143,8 @@ def monitor(
     return Monitor(version, as_of, judge(rule.rules, metrics), metrics, tables)
 
 
-def _charts(reference: Reference, rule: MonitoringRule, seed: int) -> dict[str, Chart | None]:
-    """A chart of the stack and of each layer."""
-    return {name: make_chart(_promised(reference, name), reference.horizon, rule, seed) for name in reference.columns}
+def _charts(reference: Reference, names: Iterable[str], rule: MonitoringRule, seed: int) -> dict[str, Chart | None]:
+    return {name: make_chart(_promised(reference, name), reference.horizon, rule, seed) for name in names}
 
 
 def _promised(reference: Reference, name: str) -> NDArray[np.float64]:

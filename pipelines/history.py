@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,10 @@ def _folders(folder: Path) -> dict[np.datetime64, Path]:
     found: dict[np.datetime64, Path] = {}
     for path in sorted(folder.glob("date=*")):
         try:
-            found[np.datetime64(path.name.removeprefix("date="), "D")] = path
+            day = datetime.date.fromisoformat(path.name.removeprefix("date="))
         except ValueError:
             raise DataError(f"{path} is no folder of a session: move it away") from None
+        found[np.datetime64(day, "D")] = path
     return found
 
 
