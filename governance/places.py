@@ -17,7 +17,7 @@ SCHEME = "signals"
 STORE = Path("mlruns")
 DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
-APART = ("compare", "truth.json")
+APART = ("compare", "monitor", "truth.json")
 """What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
 LEDGER = STORE / "ledger.jsonl"
 ACCESS_LOG = STORE / "access.jsonl"

@@ -237,6 +237,41 @@ def preview(
 
 
 @app.command()
+def monitor(
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Session to judge at, YYYY-MM-DD; the data's last if not given.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 7 where the verdict is freeze.")] = False,
+    features: Annotated[bool, typer.Option(help="Compare the latest features with training.")] = True,
+) -> None:
+    """Judge the served signals by what became of them; write reports/monitor."""
+    from pipelines import monitor as stage
+
+    stage.watch(_root(), as_of, strict, features)
+
+
+@app.command()
+def retrain(
+    write: Annotated[bool, typer.Option("--write", help="Put the proposed changes into params.yaml.")] = False,
+) -> None:
+    """Propose the next training after `signals monitor`, with the command to type; train nothing."""
+    from pipelines import retrain as stage
+
+    stage.propose(_root(), write)
+
+
+@app.command()
+def shadow(
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+) -> None:
+    """Write the day's signals of the versions in monitoring.shadow, apart from the served ones."""
+    from pipelines import infer as stage
+
+    stage.shadow(as_of, force)
+
+
+@app.command()
 def features(
     family: Annotated[str | None, typer.Option("--family", help="One family, in the run or not.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Families that params.yaml leaves out too.")] = False,

@@ -12,15 +12,20 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
 from governance.outputs import manifest_digest
 from governance.policy import load_policy
 from models.bundle import Bundle
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
-from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
+from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
 from pipelines.params import load_settings
+
+_MARKS = {
+    "preview": "# PREVIEW: not promoted, not for trading\n",
+    "shadow": "# SHADOW: runs beside the champion, not for trading\n",
+}
 
 
 def infer(as_of: str | None = None, force: bool = False) -> Path:
@@ -73,6 +78,42 @@ def preview(as_of: str = "latest") -> Path:
     return folder
 
 
+def shadow(as_of: str | None = None, force: bool = False) -> list[Path]:
+    """Write what the versions of `monitoring.shadow` would say, apart from the served signals; return the folders.
+
+    Raises
+    ------
+    ConfigError
+        No version is named.
+    GovernanceError
+        A version is unknown, or its stored files are not those that were registered.
+    DataError, SessionError, BundleError
+        As in `infer`.
+    """
+    from governance.guard import file_problems
+    from governance.ledger import Ledger
+    from governance.places import LEDGER, resolve
+    from governance.promotion import version_number
+    from governance.state import State
+
+    root = find_root()
+    settings = load_settings(root / PARAMS)
+    if not settings.monitoring.shadow:
+        raise ConfigError("monitoring.shadow = []: name versions, or aliases such as candidate, to run in shadow")
+    state = State(Ledger(root / LEDGER).read())
+    folders = []
+    for name in settings.monitoring.shadow:
+        version = version_number(root, settings.governance, str(name))
+        registration = state.registration(version).payload
+        problems = file_problems(root, registration)
+        if problems:
+            raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
+        bundle = Bundle.load(resolve(registration["bundle_uri"], root))
+        origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
+        folders.append(_write_day(root, root / SHADOW / f"version={version}", bundle, as_of, origin, force))
+    return folders
+
+
 def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
     """Print the first and the last ranks of a day."""
     ordered = signals.sort_values("rank")
@@ -108,7 +149,7 @@ def _write_day(
         _refuse_stopped(root)  # again: one may have been called since
     with atomic_directory(folder) as temporary:
         write_parquet(temporary / "signals.parquet", signals)
-        mark = "# PREVIEW: not promoted, not for trading\n" if origin.get("preview") else ""
+        mark = next((line for kind, line in _MARKS.items() if origin.get(kind)), "")
         write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
         whole = {**manifest, "files": digest_tree(temporary)}
         write_json(temporary / "manifest.json", {**whole, "digest": manifest_digest(whole)})
