@@ -21,7 +21,7 @@ from governance.trust import read_state
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_OURS = ("review.", "waiver.", "gates.", "bundle.")
+OURS = ("review.", "waiver.", "gates.", "bundle.")
 
 
 def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
@@ -78,7 +78,7 @@ def _tags(client: MlflowClient, model: str, registry: Registry, state: State) ->
                     f"tag {key} of version {version} was {row.tags.get(key)!r}, the ledger says {value!r}: set back"
                 )
         for key in sorted(row.tags):
-            if key.startswith(_OURS) and key not in wanted:
+            if key.startswith(OURS) and key not in wanted:
                 client.delete_model_version_tag(model, str(version), key)
                 changed.append(f"tag {key} of version {version} is not in the ledger: removed")
     return changed

@@ -13,6 +13,7 @@ from core.files import atomic_directory, write_json, write_text
 from governance.evidence import Stored, stored
 from governance.ledger import Ledger
 from governance.places import LEDGER
+from governance.policy import load_policy
 from governance.promotion import version_number
 from governance.state import State
 from governance.trust import read_state
@@ -20,7 +21,6 @@ from models.comparison import Comparison
 from models.comparison import compare as compare_records
 from pipelines.console import Printer
 from pipelines.layout import REPORTS
-from pipelines.policy import load_policy
 from reporting.compare import MONEY_FORMATS, RANK_FORMATS, comparison_page
 from reporting.page import format_value
 

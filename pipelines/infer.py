@@ -15,12 +15,12 @@ import pandas as pd
 from core.errors import DataError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
 from governance.outputs import manifest_digest
+from governance.policy import load_policy
 from models.bundle import Bundle
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
 from pipelines.params import load_settings
-from pipelines.policy import load_policy
 
 
 def infer(as_of: str | None = None, force: bool = False) -> Path:

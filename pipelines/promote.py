@@ -16,11 +16,11 @@ from governance.ledger import Ledger
 from governance.lineage import author
 from governance.people import UNVERIFIED
 from governance.places import DATABASE, KEYS, LEDGER
+from governance.policy import load_policy
 from governance.registry import Registry, read_registry
 from governance.state import State, Stop
 from governance.trust import read_state
 from pipelines.console import Printer, utc
-from pipelines.policy import load_policy
 
 _STATUS = {"approve": "approved", "reject": "rejected"}
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -245,13 +246,41 @@ def test_the_help_imports_nothing_heavy():
 
 
 def test_the_server_stays_on_this_machine_and_tells_no_one(tmp_path):
-    command = server_command("sqlite:///x.db", "layered-signals", "127.0.0.1", 5000)
+    command = server_command("sqlite:///x.db", "127.0.0.1", 5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--workers") + 1] == "1"
+    assert command[command.index("--app-name") + 1] == "signals"
+    team = server_command("sqlite:///x.db", "127.0.0.1", 5000, team=True)
+    assert team[team.index("--app-name") + 1] == "signals-team"
     environment = server_environment(tmp_path)
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert environment["SIGNALS_ROOT"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "pattern"),
+    [
+        (("--host", "0.0.0.0"), {}, "--host 0.0.0.0 lets others in"),
+        (("--host", "::"), {}, "lets others in"),
+        (("--host", "example.org"), {}, "lets others in"),
+        (("--team",), {}, "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+        (("--team",), {"MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}, "MLFLOW_AUTH_ADMIN_PASSWORD"),
+    ],
+)
+def test_the_server_starts_for_others_with_logins_alone(world, signals, monkeypatch, arguments, environment, pattern):
+    for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("pipelines.ui.entry_points", lambda group: [EntryPoint("signals", "x:y", group)])
+    one_line(signals(world, "ui", *arguments), 2, pattern)
+
+
+def test_the_server_does_not_start_without_its_policy(world, signals, monkeypatch):
+    monkeypatch.setattr("pipelines.ui.entry_points", lambda group: [])
+    one_line(signals(world, "ui"), 2, "this environment is older than pyproject.toml")
 
 
 @pytest.mark.slow
