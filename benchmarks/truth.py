@@ -9,7 +9,6 @@ commit a version comes from are left out: a copy has none. Printed as JSON on st
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import subprocess
@@ -19,19 +18,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from core.files import read_json, read_parquet
+from core.files import read_json
 from core.params import merge
-from models.scoring import rank_ic
-from sources.simulation.world import SimulationParams, make_world
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ORIGIN = {"clean_tree", "lineage"}
 SMALL: dict[str, Any] = {
     "universe": {"min_dollar_volume": 0.0},
-    "features": {"families": ["market", "behaviour", "macro"]},
+    "features": {"families": ["market", "behaviour", "crowding", "macro"]},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 189, "valid_sessions": 20},
     "layers": {
         "names": ["linear", "boosting", "behaviour"],
@@ -65,7 +61,14 @@ def main() -> None:
 
 def nothing_planted(seed: int) -> dict[str, Any]:
     """Parameters of a small market without a signal."""
-    market = {"symbols": 40, "start": "2012-01-03", "end": "2016-12-30", "planted_ic": 0.0, "seed": seed}
+    market = {
+        "symbols": 40,
+        "start": "2012-01-03",
+        "end": "2016-12-30",
+        "preset": "null",
+        "planted_ic": None,
+        "seed": seed,
+    }
     return {**SMALL, "data": {"simulated": market}}
 
 
@@ -91,9 +94,8 @@ def told(seed: int, changes: dict[str, Any]) -> dict[str, Any]:
             "rank_ic_t": round(found["test"]["stack"]["rank_ic_t"], 2),
             "holdout_rank_ic": round(found["holdout"]["stack"]["rank_ic"], 4),
         }
-        params = yaml.safe_load((root / "params.yaml").read_text())["data"]["simulated"]
-        if params["planted_ic"]:
-            result |= against_oracle(root, params)
+        run(root, "pipelines.cli", "truth")
+        result |= against_oracle(read_json(root / "reports/truth.json"))
     result["wall_s"] = round(time.perf_counter() - started, 1)
     print(json.dumps(result), file=sys.stderr, flush=True)
     return result
@@ -130,25 +132,13 @@ def policy(root: Path) -> list[dict[str, Any]]:
     return yaml.safe_load((root / "params.yaml").read_text())["governance"]["gates"]
 
 
-def against_oracle(root: Path, params: dict[str, Any]) -> dict[str, Any]:
-    """The stack's rank IC as a share of the oracle's on the same rows, before the holdout."""
-    for key in ("start", "end"):
-        params[key] = datetime.date.fromisoformat(str(params[key]))
-    world = make_world(SimulationParams(**params))
-    signals = read_parquet(root / "artifacts/stack/oof.parquet")
-    rows = read_parquet(root / "data/dataset/rows.parquet")
-    dates = read_parquet(root / "data/dataset/sessions.parquet")["date"]
-    symbols = read_parquet(root / "data/dataset/symbols.parquet")["symbol"]
-    outcomes = rows.assign(date=dates.to_numpy()[rows["session"]], symbol=symbols.to_numpy()[rows["symbol"]])
-    joined = signals[~signals["holdout"]].merge(
-        outcomes[["date", "symbol", "session", "forward"]], on=["date", "symbol"]
-    )
-    place = {name: column for column, name in enumerate(world.firms.symbols)}
-    day = np.searchsorted(world.dates, joined["date"].to_numpy("datetime64[D]"))
-    expected = world.expected[day, [place[name] for name in joined["symbol"]]]
-    oracle = rank_ic(expected, joined["forward"], joined["session"]).mean()
-    stack = rank_ic(joined["signal"], joined["forward"], joined["session"]).mean()
-    return {"oracle_rank_ic": round(float(oracle), 4), "recovered": round(float(stack / oracle), 3)}
+def against_oracle(truth: dict[str, Any]) -> dict[str, Any]:
+    """The oracle's rank IC before the holdout and the share that the stack finds; nothing where nothing is planted."""
+    if not truth["planted"]:
+        return {}
+    wanted = {"part": "test", "regime": "all", "model": "stack"}
+    (stack,) = (line for line in truth["found"] if wanted.items() <= line.items())
+    return {"oracle_rank_ic": stack["oracle_rank_ic"], "recovered": stack["share"]}
 
 
 if __name__ == "__main__":

@@ -53,11 +53,15 @@ def parse(model: type[Block], values: Mapping[str, Any], where: str) -> Block:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(part for part in (where, *map(str, first["loc"])) if part)
-        if first["type"] == "extra_forbidden":
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            # The block as a whole: its values would drown what is wrong with them together.
+            message = f"{key}: {said}" if key else said
+        elif first["type"] == "extra_forbidden":
             known = ", ".join(_fields_at(model, first["loc"][:-1]))
             message = f"{key}: unknown parameter; known here: {known}"
         else:
-            message = f"{key} = {first['input']!r}: {first['msg']}"
+            message = f"{key} = {first['input']!r}: {said}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(message + more) from None
 

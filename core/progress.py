@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -16,3 +17,15 @@ def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterato
     if total is None and isinstance(items, Sized):
         total = len(items)
     yield from tqdm(items, desc=what, total=total, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)
+
+
+@contextlib.contextmanager
+def progress_of(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar labelled `what` for work that counts itself: yields what is called with the steps done and their number."""
+    with tqdm(desc=what, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True) as bar:
+
+        def tick(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield tick

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.kernels import change, rolling_beta, rolling_sum, row_mean
+from features.kernels import change, rolling_beta, rolling_std, rolling_sum, row_mean
 from features.memo import remembered
 from features.panel import Array, Mask, Panel
+from features.windows import least
 
 
 @remembered
@@ -47,3 +48,20 @@ def market_grid(panel: Panel) -> Array:
 def market_beta(panel: Panel, sessions: int, min_count: int) -> Array:
     """Slope of daily returns on the market's return over `sessions` returns; looks back one session more."""
     return rolling_beta(market_grid(panel), returns_over(panel, 1), sessions, min_count)
+
+
+@remembered
+def universe_risk(panel: Panel, sessions: int) -> tuple[Array, Array, Array]:
+    """Symbols of the universe, the mean of their daily standard deviations, and their average correlation; `(T,)` each.
+
+    The correlation is that of two symbols if every pair had the same: with n symbols of standard deviations s and an
+    equal-weight return of variance V, `(n V - mean(s^2)) / (n mean(s)^2 - mean(s^2))`. It looks back one session more.
+    """
+    whole = rolling_std(market_return(panel)[:, None], sessions, least(sessions))[:, 0] ** 2
+    own = rolling_std(returns_over(panel, 1), sessions, least(sessions))
+    count = (panel.universe & np.isfinite(own)).sum(axis=1).astype(np.float64)
+    risk, variance = row_mean(own, panel.universe), row_mean(own**2, panel.universe)
+    # The pairs are all cells of the matrix of covariances less its diagonal; those of the products of risks likewise.
+    pairs, products = count * whole - variance, count * risk**2 - variance
+    correlation = np.where(count > 1, pairs / np.where(products > 0, products, np.nan), np.nan)
+    return count, risk, correlation

@@ -89,9 +89,7 @@ def author(root: Path) -> str:
     return name or email or getpass.getuser()
 
 
-def _problems(
-    lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock, live: Sequence[str]
-) -> list[str]:
+def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock, live: Sequence[str]) -> list[str]:
     problems = []
     if not lineage["git"]["commit"]:
         problems.append("no git commit")

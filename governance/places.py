@@ -17,8 +17,8 @@ SCHEME = "signals"
 STORE = Path("mlruns")
 DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
-COMPARISONS = "compare"
-"""Folder of the reports that holds comparisons of versions; it is no part of any one's evidence."""
+APART = ("compare", "truth.json")
+"""What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
 LEDGER = STORE / "ledger.jsonl"
 LOCK = STORE / ".governance.lock"
 

@@ -22,7 +22,7 @@ from governance.evidence import Training, gather, store_evidence
 from governance.gates import GovernanceRule, Verdict, evaluate_gates
 from governance.ledger import Ledger, Record
 from governance.packing import log_model
-from governance.places import COMPARISONS, LEDGER, resolve
+from governance.places import APART, LEDGER, resolve
 from governance.registry import Registry, read_registry
 from governance.seal import seal
 from governance.state import State
@@ -272,7 +272,7 @@ def _log_reports(
     known = client.get_run(run_id).data.params
     runs.log_in_batches(client, run_id, runs.metrics_of(metrics, time), [p for p in params if p.key not in known])
     for entry in sorted(training.reports.iterdir()):
-        if entry.name == COMPARISONS:
+        if entry.name in APART:
             continue
         if entry.is_dir():
             client.log_artifacts(run_id, str(entry), entry.name)

@@ -143,13 +143,13 @@ def study_identity(
     code_digest: str,
     horizon: int,
 ) -> str:
-    """Digest of all that decides a trial's outcome; the number of trials does not, so a study can grow."""
+    """Digest of all that decides a trial's outcome: neither the number of trials nor how one of them is chosen does."""
     parts = {
         "layer": name,
         "params": params.model_dump(mode="json"),
         "space": {key: asdict(searched) for key, searched in space.items()},
         "folds": [asdict(fold) for fold in folds],
-        "rule": rule.model_dump(mode="json", exclude={"trials", "storage"}),
+        "rule": rule.model_dump(mode="json", exclude={"trials", "storage", "move_t"}),
         "seed": seed,
         "data": data_digest,
         "code": code_digest,

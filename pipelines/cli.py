@@ -58,6 +58,36 @@ def run(
 
 
 @app.command()
+def simulate(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write: a new one, or that of an earlier market.")],
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", help="default, null (nothing to find), planted (a plant for each layer), crisis."),
+    ] = None,
+    symbols: Annotated[int | None, typer.Option("--symbols", help="Number of firms.")] = None,
+    start: Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same seed, the same market.")] = None,
+    planted_ic: Annotated[
+        float | None, typer.Option("--planted-ic", help="Oracle IC of all that is planted; the preset's if not given.")
+    ] = None,
+) -> None:
+    """Write a simulated market as a folder to run on, and its truth beside it, which no stage reads."""
+    from pipelines import simulate as stage
+
+    choices = {"preset": preset, "symbols": symbols, "start": start, "end": end, "seed": seed, "planted_ic": planted_ic}
+    stage.simulate(out, choices)
+
+
+@app.command()
+def truth() -> None:
+    """Show what stack and layers find of a simulated market's truth; write reports/truth.json."""
+    from pipelines import truth as stage
+
+    stage.truth(_root())
+
+
+@app.command()
 def register() -> None:
     """Register the bundle on disk in MLflow and judge it by the gates."""
     from pipelines import register as stage

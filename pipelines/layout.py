@@ -25,6 +25,7 @@ REPORTS = Path("reports")
 QUALITY = REPORTS / "data_quality"
 INVARIANCES = REPORTS / "invariances.json"
 CATALOGUE = REPORTS / "features"
+RECOVERY = REPORTS / "truth.json"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")

@@ -20,7 +20,14 @@ from governance.dvc_lock import DvcLock
 from governance.git import copy_commit, outside_hooks
 from governance.ledger import Ledger
 from governance.places import LEDGER
-from governance.reproduction import Origin, first_to_differ, origin, other_libraries, rebuilt_params, require_same_tables
+from governance.reproduction import (
+    Origin,
+    first_to_differ,
+    origin,
+    other_libraries,
+    rebuilt_params,
+    require_same_tables,
+)
 from governance.seal import broken
 from governance.state import State
 from pipelines.console import Printer

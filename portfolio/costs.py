@@ -53,8 +53,23 @@ class CostRule(Params):
         sigma
             Daily volatility of the return, as a fraction.
         """
-        fixed = (self.commission_bps + self.half_spread_bps) * BPS
-        return fixed + _AVERAGE_OF_PEAK * peak_impact(notional, adv, sigma, self.impact)
+        return self._fixed() + _AVERAGE_OF_PEAK * peak_impact(notional, adv, sigma, self.impact)
+
+    def coefficients(self, capital: float, adv: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
+        """c and k of the cost c |d| + k |d|^(3/2) of trading the part d of a capital, as fractions of it.
+
+        Parameters
+        ----------
+        adv, sigma
+            As in `rate`; k is 0 where one is missing or nothing is traded.
+        """
+        volume, volatility = np.asarray(adv, dtype=np.float64), np.asarray(sigma, dtype=np.float64)
+        known = (volume > 0) & np.isfinite(volume) & np.isfinite(volatility)
+        whole = peak_impact(capital, np.where(known, volume, 1.0), np.where(known, volatility, 0.0), self.impact)
+        return np.full(volume.shape, self._fixed()), _AVERAGE_OF_PEAK * whole
+
+    def _fixed(self) -> float:
+        return (self.commission_bps + self.half_spread_bps) * BPS
 
 
 def peak_impact(notional: ArrayLike, adv: ArrayLike, sigma: ArrayLike, coefficient: float = 1.0) -> Array:

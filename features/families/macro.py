@@ -18,7 +18,7 @@ from features import kernels as k
 from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
-from features.returns import held_before, market_return, returns_over, unbroken
+from features.returns import held_before, market_return, returns_over, unbroken, universe_risk
 from features.windows import MONTH, QUARTER, YEAR, least
 
 AVERAGE = 200
@@ -87,15 +87,8 @@ def _dispersion(panel: Panel) -> Array:
     return k.rolling_mean(daily, MONTH, least(MONTH))
 
 
-@remembered
 def _correlation(panel: Panel) -> Array:
-    whole = k.rolling_std(market_return(panel)[:, None], QUARTER, least(QUARTER)) ** 2
-    own = k.rolling_std(returns_over(panel, 1), QUARTER, least(QUARTER))
-    count = (panel.universe & np.isfinite(own)).sum(axis=1)[:, None]
-    risk, variance = (k.row_mean(values, panel.universe)[:, None] for values in (own, own**2))
-    # The pairs are all cells of the matrix of covariances less its diagonal; those of the products of risks likewise.
-    pairs, products = count * whole - variance, count * risk**2 - variance
-    return np.where(count > 1, pairs / np.where(products > 0, products, np.nan), np.nan)
+    return universe_risk(panel, QUARTER)[2][:, None]
 
 
 # --- fear ----------------------------------------------------------------------------------------------------
@@ -242,8 +235,7 @@ def market_dispersion_z(panel: Panel) -> Array:
 def market_correlation(panel: Panel) -> Array:
     """Correlation of the quarter's daily returns of two symbols, if that of every pair in the universe were the same.
 
-    With n symbols of standard deviations s and an equal-weight return of variance V:
-    `(n V - mean(s^2)) / (n mean(s)^2 - mean(s^2))`.
+    See `universe_risk`.
     """
     return _everywhere(panel, _correlation(panel))
 

@@ -15,10 +15,10 @@ from pydantic import Field
 from core.params import Params
 from features import kernels as k
 from features.asof import bucket_count
-from features.memo import remembered
 from features.panel import Array, Panel
 from features.registry import Family
 from features.returns import market_beta, market_grid, returns_over, unbroken
+from features.volume import mean_volume
 from features.windows import MONTH, QUARTER, WEEK, YEAR, fading, least
 
 Window = Annotated[int, Field(ge=5, le=504)]
@@ -49,13 +49,6 @@ def log_ratio(upper: Array, lower: Array) -> Array:
     """`log(upper / lower)`, NaN unless both are positive; the ratio first, so that a common scale cancels exactly."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((upper > 0) & (lower > 0), np.log(upper / lower), np.nan)
-
-
-@remembered
-def mean_volume(panel: Panel, window: int) -> Array:
-    """Mean volume in shares, NaN where nothing was traded."""
-    mean = k.rolling_mean(panel["volume"], window, least(window))
-    return np.where(mean > 0, mean, np.nan)
 
 
 # Reversal and momentum

@@ -138,13 +138,17 @@ class InterbankGame:
         end = np.asarray(time, dtype=np.float64)
         left = self._left(end)
         nodes, weights = leggauss(NODES)
-        starts = 0.5 * end[..., None] * (1.0 + nodes)
+        # The rate of decay is monotone in time; what it has brought down by e^-40 would only thin the nodes out.
+        slowest = self.reversion + (np.minimum(self.feedback(0.0), self.feedback(end)) if game else 0.0)
+        with np.errstate(divide="ignore", over="ignore"):
+            span = np.minimum(end, 20.0 / np.asarray(slowest))
+        starts = end[..., None] - 0.5 * span[..., None] * (1.0 + nodes)
         if game:
             kept = np.exp(2.0 * (self._log_kept(self._left(starts)) - self._log_kept(left)[..., None]))
         else:
             kept = np.exp(2.0 * self.reversion * (starts - end[..., None]))
         noise = volatility**2 * (1.0 - correlation) * (1.0 - 1.0 / self.count)
-        return np.asarray(noise * 0.5 * end * (kept * weights).sum(axis=-1))
+        return np.asarray(noise * 0.5 * span * (kept * weights).sum(axis=-1))
 
     @property
     def _pull(self) -> float:

@@ -54,6 +54,9 @@ class BehaviourParams(Params):
             "sentiment_change",
             "sentiment_dispersion",
             "agreement",
+            "crowded_inventory",
+            "crowd_*",
+            "momentum_126",
         ],
         description="names or patterns; one that matches nothing is left out",
     )

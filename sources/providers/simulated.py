@@ -12,7 +12,9 @@ import pandas as pd
 from core.errors import ConfigError
 from sources.base import PROVIDERS
 from sources.schemas import TABLES, normalise
-from sources.simulation.world import SimulationParams, World, make_world
+from sources.simulation.params import SimulationParams
+from sources.simulation.truth import market_truth, symbol_truth
+from sources.simulation.world import World, make_world
 
 
 @PROVIDERS.register("simulated")
@@ -54,23 +56,24 @@ class Simulated:
         return frame[_between(frame[known], first, last)].reset_index(drop=True)
 
     def truth(self) -> pd.DataFrame:
-        """Expected residual return, for judging: no stage of the pipeline reads it.
+        """What is true of each firm and session, for judging: no stage of the pipeline reads it.
 
         Returns
         -------
         DataFrame
-            `date`, `symbol`, `expected`: residual return (fraction) of the sessions D+2 to D+6, which a trade at the
-            close of D+1 earns, as expected from what is known at the close of D; every listed symbol and session.
+            As `symbol_truth` has it; `expected` is the residual return (fraction) of the sessions D+2 to D+6, which a
+            trade at the close of D+1 earns, as expected from what is known at the close of D.
         """
-        world = self.world
-        session, firm = np.nonzero(np.isfinite(world.listed[: world.last + 1]))
-        return pd.DataFrame(
-            {
-                "date": world.dates[session].astype("datetime64[ms]"),
-                "symbol": world.firms.symbols[firm],
-                "expected": world.expected[session, firm],
-            }
-        )
+        world, rows = self.world, slice(0, self.world.last + 1)
+        parts = {name: values[rows] for name, values in world.parts.items()}
+        arrays = (world.crowd[rows], world.regime[rows])
+        return symbol_truth(world.dates[rows], world.firms.symbols, world.listed[rows], parts, *arrays)
+
+    def market_truth(self) -> pd.DataFrame:
+        """What is true of the whole market in each session, as `market_truth` of `sources.simulation.truth` has it."""
+        world, rows = self.world, slice(0, self.world.last + 1)
+        state = (world.regime[rows], world.panic[rows], world.populations[rows])
+        return market_truth(world.dates[rows], world.market[rows], world.market_vol[rows], *state)
 
     @property
     def world(self) -> World:
@@ -80,26 +83,11 @@ class Simulated:
 
 @lru_cache(maxsize=24)
 def _normalised(params: SimulationParams, table: str) -> pd.DataFrame:
-    """One table of a world, in its schema, cut to what became known within the span of the world."""
-    world = make_world(params)
-    frame, schema = world.tables[table], TABLES[table]
-    if "symbol" in frame:
-        # Symbols that are listed beyond the simulated sessions are not known yet.
-        sessions = np.append(world.dates, np.datetime64("9999-12-31"))
-        first = pd.Series(sessions[np.minimum(world.firms.listed, len(world.dates))], index=world.firms.symbols)
-        listed = frame["symbol"].map(first).to_numpy("datetime64[D]")
-        known = np.datetime64(params.end) if schema.known is None else _days(frame[schema.known])
-        frame = frame[known >= listed]
-    if schema.known is not None:
-        frame = frame[_between(frame[schema.known], params.start, params.end)]
-    return normalise(table, frame, f"simulated {table}", allow_empty=True)
-
-
-def _days(times: pd.Series) -> np.ndarray:
-    naive = times.dt.tz_convert(None) if isinstance(times.dtype, pd.DatetimeTZDtype) else times
-    return naive.to_numpy().astype("datetime64[D]")
+    """One table of a world, in its schema."""
+    return normalise(table, make_world(params).tables[table], f"simulated {table}", allow_empty=True)
 
 
 def _between(times: pd.Series, first: datetime.date, last: datetime.date) -> np.ndarray:
-    days = _days(times)
+    naive = times.dt.tz_convert(None) if isinstance(times.dtype, pd.DatetimeTZDtype) else times
+    days = naive.to_numpy().astype("datetime64[D]")
     return (days >= np.datetime64(first)) & (days <= np.datetime64(last))

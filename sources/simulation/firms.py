@@ -29,6 +29,8 @@ SECTORS = tuple(INDUSTRIES)
 _LETTERS = np.array(list("BCDFGHJKLMNPQRSTVWXZ"))
 _FIRST = ("Alder", "Boreal", "Cinder", "Dunmore", "Easton", "Fairlea", "Glenrock", "Hartwell", "Inver", "Juniper")
 _SECOND = ("Creek", "Point", "Ridge", "Harbor", "Valley", "Bridge", "Summit", "Crossing", "Field", "Bay")
+SEASONED, FAILING = 504, 0.4
+"""Sessions that every firm is listed for at least, and the share of delistings that are failures."""
 _LAST = ("Corp", "Holdings", "Group", "Industries", "Partners", "Systems")
 
 
@@ -44,8 +46,10 @@ class Firms:
         Typical daily volatility of the idiosyncratic return, fraction.
     price, shares
         At the first session: USD, and shares outstanding.
-    listed
-        Index of the first session that is traded.
+    listed, delisted
+        Index of the first session that is traded, and of the last one.
+    fails
+        Whether the firm is delisted because it failed.
     year_end
         Month in which the fiscal year ends, 1 to 12.
     earnings_yield, roe, margin
@@ -67,6 +71,8 @@ class Firms:
     price: Array
     shares: Array
     listed: NDArray[np.int64]
+    delisted: NDArray[np.int64]
+    fails: NDArray[np.bool_]
     year_end: NDArray[np.int64]
     earnings_yield: Array
     roe: Array
@@ -75,7 +81,7 @@ class Firms:
     attention: Array
 
 
-def draw_firms(count: int, seed: int, late_share: float, posts_per_day: float) -> Firms:
+def draw_firms(count: int, seed: int, late_share: float, posts_per_day: float, delisting_rate: float = 0.0) -> Firms:
     """Draw the firms of a world.
 
     Parameters
@@ -84,6 +90,8 @@ def draw_firms(count: int, seed: int, late_share: float, posts_per_day: float) -
         Share of firms that are listed half a year to four years after the first session.
     posts_per_day
         Mean posts a day of a firm that people write about (two in five firms).
+    delisting_rate
+        Share of firms delisted in a year.
     """
     rng = stream(seed, "firms")
     sector = rng.permutation(np.arange(count) % len(SECTORS))
@@ -93,6 +101,8 @@ def draw_firms(count: int, seed: int, late_share: float, posts_per_day: float) -
     fiscal = rng.choice([12, 12, 12, 12, 12, 12, 9, 6, 3, 1, 10, 5], count)
     attention = np.exp(rng.normal(0.0, 0.9, count)) * (rng.random(count) < 0.4)
     mean_attention = np.exp(0.9**2 / 2)
+    listed = np.where(late, rng.integers(126, 1008, count), 0)
+    life = stream(seed, "life").exponential(1.0, count)
     return Firms(
         symbols=_symbols(count),
         names=np.array([
@@ -107,7 +117,9 @@ def draw_firms(count: int, seed: int, late_share: float, posts_per_day: float) -
         vol=np.exp(rng.normal(np.log(0.014), 0.3, count)),
         price=price,
         shares=np.round(value / price, -3),
-        listed=np.where(late, rng.integers(126, 1008, count), 0),
+        listed=listed,
+        delisted=listed + np.minimum(SEASONED + 252.0 * life / max(delisting_rate, 1e-9), 1e6).astype(np.int64),
+        fails=stream(seed, "fails").random(count) < FAILING,
         year_end=fiscal,
         earnings_yield=np.clip(rng.normal(0.06, 0.015, count), 0.02, 0.12),
         roe=np.clip(rng.normal(0.15, 0.05, count), 0.04, 0.35),

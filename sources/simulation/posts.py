@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sources.calendar import session_of_time
 from sources.simulation.firms import Array, Firms
 from sources.simulation.reports import Dates
-from sources.simulation.streams import stream
+from sources.simulation.streams import Streams
 
 _GLAD = (
     "great quarter, very happy with this one", "strong demand, love the outlook", "beautiful breakout, bullish here",
@@ -44,79 +41,87 @@ _HEADS = (
 
 USERS = 6000
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+_WORDS = ("head", "phrase", "tail", "hour", "minute", "user")
+_DRAWS = ("tone", "language", "kind", *_WORDS)
 
 
-@dataclass(frozen=True)
-class Posts:
-    """All posts, in the order in which they were drawn: by session, then firm.
-
-    Attributes
-    ----------
-    table
-        Columns of the `posts` table.
-    tone
-        `(T, N)` shrunken mean tone of the original, genuine posts known at each session's close, about unit variance
-        where people write.
-    """
-
-    table: pd.DataFrame
-    tone: Array
-
-
-def draw_posts(firms: Firms, dates: Dates, size: Array, seed: int, repeat_rate: float) -> Posts:
-    """Draw the posts of all sessions.
+class Chatter:
+    """Posts of one session after another.
 
     Parameters
     ----------
-    size
-        `(T, N)` size of the day's move in its usual volatility: moves draw comment.
     repeat_rate
         Share of posts that repeat a text: retweets, and half as many advertisements.
     """
-    shape = size.shape
-    listed = np.arange(shape[0])[:, None] >= firms.listed[None, :]
-    intensity = firms.attention * (0.6 + 0.5 * np.minimum(np.abs(size), 6.0)) * listed
-    mood = stream(seed, "mood").standard_normal(shape)
-    number = stream(seed, "post count").poisson(intensity)
-    session, firm = (np.repeat(index.ravel(), number.ravel()) for index in np.indices(shape))
-    total = len(session)
 
-    def uniform(name: str) -> Array:
-        return stream(seed, f"post {name}").random(total)
+    def __init__(self, firms: Firms, streams: Streams, repeat_rate: float) -> None:
+        self._firms, self._streams, self._repeat_rate = firms, streams, repeat_rate
+        self._followers = np.exp(streams["followers"].normal(5.5, 1.6, USERS)).astype(np.int32)
+        self._said: list[dict[str, NDArray]] = []
 
-    glad = 0.7 / (1.0 + np.exp(-1.3 * mood[session, firm]))
-    draw = uniform("tone")
-    tone = np.where(draw < glad, 1, np.where(draw < 0.7, -1, 0))
-    foreign = uniform("language") < 0.06
-    kind = uniform("kind")
-    same = np.zeros(total, dtype=bool)
-    same[1:] = (session[1:] == session[:-1]) & (firm[1:] == firm[:-1])
-    spam = kind > 1.0 - repeat_rate / 2
-    retweet = (kind < repeat_rate) & same
-    retweet[1:] &= ~(spam | retweet)[:-1] & ~foreign[:-1]
-    tone[foreign | spam] = 0
+    def session(self, at: int, size: Array, leaning: Array, alive: NDArray[np.bool_]) -> Array:
+        """Post about one session.
 
-    words = (uniform("head"), uniform("phrase"), uniform("tail"))
-    text = _texts(tone, foreign, spam, *words, firms.symbols[firm])
-    text[1:] = np.where(retweet[1:], "RT @user: " + text[:-1], text[1:])
-    foreign &= ~retweet
-    created = _times(dates, session, uniform("hour"), uniform("minute"))
-    # Within a session and firm the rows are in the order of time: a retweet follows what it repeats.
-    created = created[np.lexsort((created, firm, session))]
-    user = (uniform("user") ** 2 * USERS).astype(np.uint64)
-    table = pd.DataFrame(
-        {
-            "symbol": firms.symbols[firm],
-            "created_at": pd.DatetimeIndex(created).tz_localize("UTC"),
-            "user_hash": ((user + np.uint64(1)) * _MIX).astype(np.int64),
-            "followers": np.exp(stream(seed, "followers").normal(5.5, 1.6, USERS))[user.astype(int)].astype(np.int32),
-            "is_retweet": retweet,
-            "lang": np.where(foreign, "es", "en"),
-            "text": text,
-        }
-    )
-    genuine = ~(retweet | spam | foreign)
-    return Posts(table, _tone(tone[genuine], created[genuine], firm[genuine], dates, shape[1]))
+        Parameters
+        ----------
+        at
+            Index of the session.
+        size
+            `(N,)` size of the day's move in its usual volatility: moves draw comment.
+        leaning
+            `(N,)` which way those who trade lean, and their fear: the mood of what they write goes with it.
+        alive
+            `(N,)` whether the firm is listed.
+
+        Returns
+        -------
+        `(N,)` shrunken mean tone of the original, genuine posts, about unit variance where people write.
+        """
+        count = len(size)
+        mood = np.sqrt(0.75) * self._streams["mood"].standard_normal(count) + leaning
+        intensity = self._firms.attention * (0.6 + 0.5 * np.minimum(np.abs(size), 6.0)) * alive
+        firm = np.repeat(np.arange(count), self._streams["post count"].poisson(intensity))
+        total = len(firm)
+        draw = {name: self._streams[f"post {name}"].random(total) for name in _DRAWS}
+        glad = 0.7 / (1.0 + np.exp(-1.3 * mood[firm]))
+        tone = np.where(draw["tone"] < glad, 1, np.where(draw["tone"] < 0.7, -1, 0))
+        foreign, spam = draw["language"] < 0.06, draw["kind"] > 1.0 - self._repeat_rate / 2
+        retweet = draw["kind"] < self._repeat_rate
+        if total:
+            retweet[0] = False
+        retweet[1:] &= (firm[1:] == firm[:-1]) & ~(spam | retweet)[:-1] & ~foreign[:-1]
+        tone[foreign | spam] = 0
+        kept = {name: draw[name] for name in _WORDS}
+        said = {"firm": firm, "tone": tone, "foreign": foreign, "spam": spam, "retweet": retweet, **kept}
+        self._said.append({"session": np.full(total, at), **said})
+        genuine = ~(retweet | spam | foreign)
+        number = np.bincount(firm[genuine], minlength=count)
+        summed = np.bincount(firm[genuine], weights=tone[genuine], minlength=count)
+        return 2.0 * summed / (number + 1.5)
+
+    def collect(self, dates: Dates) -> pd.DataFrame:
+        """The `posts` table of what was said since it was last collected, by session, then firm, then time."""
+        said = {name: np.concatenate([part[name] for part in self._said]) for name in self._said[0]}
+        self._said = []
+        session, firm, foreign, retweet = (said[name] for name in ("session", "firm", "foreign", "retweet"))
+        symbol = self._firms.symbols[firm]
+        text = _texts(said["tone"], foreign, said["spam"], said["head"], said["phrase"], said["tail"], symbol)
+        text[1:] = np.where(retweet[1:], "RT @user: " + text[:-1], text[1:])
+        created = _times(dates, session, said["hour"], said["minute"])
+        # Within a session and firm the rows are in the order of time: a retweet follows what it repeats.
+        created = created[np.lexsort((created, firm, session))]
+        user = (said["user"] ** 2 * USERS).astype(np.uint64)
+        return pd.DataFrame(
+            {
+                "symbol": symbol,
+                "created_at": pd.DatetimeIndex(created).tz_localize("UTC"),
+                "user_hash": ((user + np.uint64(1)) * _MIX).astype(np.int64),
+                "followers": self._followers[user.astype(int)],
+                "is_retweet": retweet,
+                "lang": np.where(foreign & ~retweet, "es", "en"),
+                "text": text,
+            }
+        )
 
 
 def _texts(
@@ -143,13 +148,3 @@ def _times(dates: Dates, session: NDArray, hour: Array, minute: Array) -> NDArra
     base = np.where(by_day, close_utc[session], close_utc[np.maximum(session - 1, 0)])
     shift = np.where(by_day, -300 - minute * 35_700, 1800 + minute * 18_000)
     return (base + shift.astype(np.int64).astype("timedelta64[s]")).astype("datetime64[us]")
-
-
-def _tone(tone: NDArray, created: NDArray, firm: NDArray, dates: Dates, count: int) -> Array:
-    known = np.searchsorted(dates, session_of_time(created))
-    inside = known < len(dates)
-    flat = known[inside] * count + firm[inside]
-    size = len(dates) * count
-    number = np.bincount(flat, minlength=size)
-    total = np.bincount(flat, weights=tone[inside], minlength=size)
-    return (2.0 * total / (number + 1.5)).reshape(len(dates), count)

@@ -7,8 +7,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sources.schemas import FUNDAMENTAL_EXTRAS, FUNDAMENTAL_VALUES
+from sources.simulation.accounts import Figures
 from sources.simulation.firms import SECTORS, Array, Firms
-from sources.simulation.paths import Figures, Shocks
 from sources.simulation.reports import Dates, Reports
 from sources.simulation.streams import stream
 
@@ -18,24 +18,24 @@ _USUAL_VIX = 19.0
 
 
 def filing_table(
-    firms: Firms, reports: Reports, figures: Figures, split: Array, last: int, dates: Dates
+    firms: Firms, reports: Reports, figures: Figures, split: Array, final: Array, dates: Dates
 ) -> pd.DataFrame:
     """The `fundamentals` table: single quarters, full years with the fourth, and amended filings.
 
     Parameters
     ----------
     split
-        `(T, N)` cumulative split factor: shares are stated as they were then.
-    last
-        Session to which the prices are adjusted: `shares_outstanding * split_factor_2017` is on their basis.
+        `(M, N)` cumulative split factor at each month's end: shares are stated as they were then.
+    final
+        `(N,)` that of the session to which prices are adjusted: `shares_outstanding * split_factor_2017` is on
+        their basis.
     """
     ended = np.isfinite(figures.net_income) & ~np.isnat(reports.filed)
-    closing = np.maximum(np.searchsorted(dates, reports.period_end, side="right") - 1, 0)
-    then = split[closing, reports.firm]
+    then = split[reports.month, reports.firm]
     quarters = _statement(firms, reports, figures, figures.net_income, then, months=3)
     years = _statement(firms, reports, figures, figures.net_income_year, then, months=12)
     for frame in (quarters, years):
-        frame["split_factor_2017"] = split[last, reports.firm] / then
+        frame["split_factor_2017"] = final[reports.firm] / then
     quarters["fiscal_period"] = np.char.add("Q", reports.quarter.astype(str))
     years["fiscal_period"] = "FY"
     years = years[reports.quarter == 4]
@@ -43,7 +43,7 @@ def filing_table(
     rows = pd.concat([rows, _amended(rows)], ignore_index=True)
     wrong = rows["wrong_entity"].to_numpy() & ~rows["amended"].to_numpy()
     rows.loc[wrong, [*FUNDAMENTAL_VALUES, *FUNDAMENTAL_EXTRAS]] *= 0.03
-    return rows.drop(columns=["wrong_entity", "restated", "noise"])
+    return _while_listed(firms, rows.drop(columns=["wrong_entity", "restated", "noise"]), "filing_date", dates)
 
 
 def _statement(
@@ -96,8 +96,7 @@ def _amended(rows: pd.DataFrame) -> pd.DataFrame:
 
 def earnings_table(firms: Firms, reports: Reports, figures: Figures, split: Array, dates: Dates) -> pd.DataFrame:
     """The `earnings` table: actual and estimated earnings per share as stated on the day, in cents."""
-    closing = np.maximum(np.searchsorted(dates, reports.period_end, side="right") - 1, 0)
-    shares = figures.shares * split[closing, reports.firm]
+    shares = figures.shares * split[reports.month, reports.firm]
     actual = figures.net_income / shares
     estimate = actual - 0.08 * reports.surprise * figures.power / shares
     frame = pd.DataFrame(
@@ -110,14 +109,23 @@ def earnings_table(firms: Firms, reports: Reports, figures: Figures, split: Arra
         }
     )  # fmt: skip
     frame["surprise"] = np.round(frame["eps_actual"] - frame["eps_estimate"], 2)
-    return frame[np.isfinite(actual) & ~np.isnat(reports.announced)]
+    frame = frame[np.isfinite(actual) & ~np.isnat(reports.announced)]
+    return _while_listed(firms, frame, "announce_date", dates)
 
 
-def macro_table(shocks: Shocks, dates: Dates, seed: int) -> pd.DataFrame:
+def _while_listed(firms: Firms, frame: pd.DataFrame, day: str, dates: Dates) -> pd.DataFrame:
+    """Rows of firms that are still listed on the day of the row."""
+    last = pd.Series(
+        np.append(dates, np.datetime64("9999-12-31"))[np.minimum(firms.delisted, len(dates))], firms.symbols
+    )
+    return frame[frame[day].to_numpy("datetime64[D]") <= frame["symbol"].map(last).to_numpy("datetime64[D]")]
+
+
+def macro_table(market_vol: Array, dates: Dates, seed: int) -> pd.DataFrame:
     """The `macro` table: implied volatility (from the market's own), rates and spreads, oil and the dollar."""
     draws = stream(seed, "macro").standard_normal((len(dates), 4))
     others = stream(seed, "macro prices").standard_normal((len(dates), 3))
-    implied = 100.0 * np.sqrt(252.0) * shocks.market_vol * 1.15 * np.exp(0.03 * draws[:, 0]) + 2.0
+    implied = 100.0 * np.sqrt(252.0) * market_vol * 1.15 * np.exp(0.03 * draws[:, 0]) + 2.0
     series = {
         "VIX_CLOSE": (implied, 1),
         "DGS10": (_reverting(2.6, 0.05, draws[:, 1]), 2),

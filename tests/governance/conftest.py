@@ -14,10 +14,10 @@ import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
 from governance import promotion
+from governance.dvc_lock import folder_md5
 from governance.evidence import Training
 from governance.gates import GovernanceRule
 from governance.ledger import Ledger
-from governance.dvc_lock import folder_md5
 from governance.lineage import collect_lineage
 from governance.packing import PACKED
 from governance.projection import Registration, project

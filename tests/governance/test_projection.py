@@ -76,6 +76,17 @@ def test_a_killed_projection_is_made_whole_by_the_next(world, monkeypatch, modul
     world.promote(1)
 
 
+def test_what_commands_left_among_the_reports_is_no_evidence(world):
+    # They are of whichever run was the last when they were asked.
+    (world.root / "reports/truth.json").write_text("{}")
+    (world.root / "reports/compare").mkdir()
+    (world.root / "reports/compare/report.html").write_text("")
+    registered = world.register()
+    files = {entry.path for entry in store.client(world.root).list_artifacts(registered.run_id)}
+    assert "metrics.json" in files
+    assert not files & {"truth.json", "compare"}
+
+
 def test_what_a_reviewer_finds_in_mlflow(world):
     registered = world.register()
     client = store.client(world.root)

@@ -175,7 +175,7 @@ def test_changed_inputs_start_another_study(make_dataset, tmp_path):
     ):
         names.add(study_identity("linear", *base[:place], other, *base[place + 1 :]))
     assert len(names) == 7
-    longer = study_identity("linear", *base[:3], TuningRule(trials=99, storage="sqlite://"), *base[4:])
+    longer = study_identity("linear", *base[:3], TuningRule(trials=99, storage="sqlite://", move_t=3.0), *base[4:])
     assert longer in names
 
 

@@ -21,7 +21,7 @@ def values(repository: Path) -> dict:
 
 def test_the_repositorys_params_are_valid(repository: Path) -> None:
     settings = load_settings(repository / "params.yaml")
-    assert set(settings.features) == {"market", "fundamental", "text", "behaviour", "macro"}
+    assert set(settings.features) == {"market", "fundamental", "text", "behaviour", "crowding", "macro"}
     assert set(settings.layers) == {"linear", "boosting", "sequence", "behaviour"}
 
 

@@ -203,7 +203,7 @@ def test_different_bytes_are_named(tiny: Tiny) -> None:
     tiny.train()
     tiny.register(2)
     answer = reproduce("2")
-    refused(answer, 7, r"version 2 is NOT reproduced: 1 of 2 files differ \(the first: layers/weights.txt was changed\)")
+    refused(answer, 7, r"version 2 is NOT reproduced: 1 of 2 files differ .the first: layers/weights.txt was changed")
     assert "the first stage that wrote something else: features@market" in answer[1]
     assert "fixed.txt" not in answer[1]
 

@@ -11,17 +11,26 @@ import pytest
 from core.errors import ConfigError
 from core.params import parse
 from sources.base import open_source
-from sources.calendar import session_of_date, session_of_time, sessions
+from sources.calendar import session_of_date, session_of_time
 from sources.providers.simulated import Simulated, _normalised
 from sources.schemas import TABLES, normalise
-from sources.simulation.firms import draw_firms
-from sources.simulation.paths import draw_shocks, evolve
-from sources.simulation.plant import HORIZON, KERNELS, ahead, earned, realised
-from sources.simulation.reports import draw_reports, month_ends
-from sources.simulation.world import SHARES, SimulationParams, make_world
+from sources.simulation.params import SimulationParams
+from sources.simulation.plant import DELAY, HORIZON, NAMES, REACH, SOURCES, TEMPLATE, foreseen, realised
+from sources.simulation.reports import month_ends
+from sources.simulation.world import make_world
 
 CLEAN = dict.fromkeys(
-    ("missing_rate", "gap_rate", "spike_rate", "zero_open_rate", "crossed_rate", "zero_volume_rate"), 0.0
+    (
+        "missing_rate",
+        "gap_rate",
+        "halt_rate",
+        "spike_rate",
+        "zero_open_rate",
+        "crossed_rate",
+        "zero_volume_rate",
+        "delisting_rate",
+    ),
+    0.0,
 )
 
 
@@ -144,21 +153,39 @@ def test_the_whole_world_before_the_end_is_the_same_with_and_without_more_symbol
 # --- the plant ------------------------------------------------------------------------------------------------
 
 
-def test_kernels_pay_out_what_the_impulse_promises_and_not_before_the_second_session():
-    rng = np.random.default_rng(0)
+def paid(impulse: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """What impulses earn, session by session: the slow way."""
+    out = np.zeros_like(impulse)
+    for day in range(len(impulse)):
+        for lag, weight in enumerate(kernel, start=DELAY):
+            if day >= lag:
+                out[day] += weight * impulse[day - lag]
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_pay_what_the_impulse_promises_and_not_before_the_second_session(name):
+    source = SOURCES[name]
     impulse = np.zeros((60, 2))
-    impulse[10] = rng.normal(size=2)
-    for kernel in KERNELS.values():
-        assert kernel.sum() == pytest.approx(1.0)
-        paid = earned(impulse, kernel)
-        assert not paid[:12].any()
-        np.testing.assert_allclose(paid.sum(axis=0), impulse[10])
-        # What is expected at D from the impulses up to D is what they pay on D+2 to D+6.
-        for day in range(8, 40):
-            known = impulse.copy()
-            known[day + 1 :] = 0.0
-            later = earned(known, kernel)[day + 2 : day + 7]
-            np.testing.assert_allclose(ahead(impulse, kernel)[day], later.sum(axis=0))
+    impulse[10] = np.random.default_rng(0).normal(size=2)
+    earned = paid(impulse, source.kernel)
+    assert not earned[: 10 + DELAY].any()
+    if name != "pattern":
+        assert source.kernel.sum() == pytest.approx(1.0)
+    # What is expected at D is what the impulses up to D pay on D+2 to D+6, and what their memory makes likely.
+    told = foreseen(np.concatenate([np.zeros((REACH - 1, 2)), impulse]), source)
+    for day in range(40):
+        known = np.where(np.arange(60)[:, None] <= day, impulse, 0.0)
+        for ahead in range(1, HORIZON):
+            known[day + ahead] = source.memory**ahead * known[day]
+        np.testing.assert_allclose(told[day], paid(known, source.kernel)[day + 2 : day + 7].sum(axis=0), atol=1e-12)
+
+
+def test_the_pattern_is_hidden_from_sums_over_the_windows_of_features():
+    weights = np.append(SOURCES["pattern"].weights, np.zeros(10))
+    np.testing.assert_allclose(weights[: len(TEMPLATE)], TEMPLATE, atol=1e-12)
+    for window in (1, 5, 21):
+        assert weights[:window].sum() == pytest.approx(0.0, abs=1e-12)
 
 
 def test_realised_is_the_sum_of_the_five_sessions_after_the_trade():
@@ -186,17 +213,21 @@ def test_the_oracle_reaches_the_planted_correlation(planted):
 
 
 @pytest.mark.slow
-def test_each_source_of_the_plant_earns_and_none_does_in_the_null_world():
-    params = SimulationParams(symbols=120, end=datetime.date(2017, 12, 29), seed=11, planted_ic=0.1)
-    for planted in (0.1, 0.0):
-        world = make_world(params.model_copy(update={"planted_ic": planted}))
-        rows = slice(70, world.last - HORIZON - 1)
-        for name in SHARES:
-            daily = correlation((world.paths.expected[name] * world.listed)[rows], world.outcome[rows])
-            t_value = daily.mean() / standard_error(daily)
-            assert (t_value > 3.0) if planted else (abs(t_value) < 2.6), name
-        if not planted:
-            assert not world.expected.any()
+@pytest.mark.parametrize("preset", ["default", "planted"])
+def test_each_source_earns_its_own_and_nothing_is_earned_without_a_plant(preset):
+    params = SimulationParams(preset=preset, symbols=120, end=datetime.date(2017, 12, 29), seed=11)
+    world = make_world(params)
+    none = make_world(params.model_copy(update={"planted": {}}))
+    rows = slice(70, world.last - HORIZON - 1)
+    wanted = {name: strength for name, strength in params.oracle_ic().items() if strength}
+    assert set(world.parts) == set(wanted)
+    assert not none.parts
+    for name, part in world.parts.items():
+        daily = correlation((part * world.listed)[rows], world.outcome[rows])
+        assert daily.mean() / standard_error(daily) > 3.0, name
+        assert daily.mean() == pytest.approx(wanted[name], abs=0.025), name
+        without = correlation((part * world.listed)[rows], none.outcome[rows])
+        assert abs(without.mean() / standard_error(without)) < 3.0, name
     make_world.cache_clear()
 
 
@@ -267,7 +298,7 @@ def test_the_plant_shows_in_the_emitted_tables():
 
 def test_returns_have_fat_tails_clustered_volatility_and_common_factors():
     world = make_world(small(symbols=60, end=datetime.date(2016, 12, 30)))
-    returns = np.diff(np.log(world.paths.close), axis=0)
+    returns = np.diff(np.log(world.close), axis=0)
     assert np.median(pd.DataFrame(returns).kurt()) > 1.0
     size = pd.DataFrame(np.abs(returns - returns.mean(axis=1, keepdims=True)))
     assert np.median([size[k].autocorr(1) for k in size]) > 0.05
@@ -450,17 +481,3 @@ def test_the_default_world_is_made_once_a_process():
     assert (_normalised.cache_info().misses, _normalised.cache_info().hits) == (count, count)
     make_world.cache_clear()
     _normalised.cache_clear()
-
-
-def test_the_value_score_is_earned_two_sessions_after_it_is_known():
-    dates = sessions("2010-01-04", "2012-06-29")
-    firms = draw_firms(20, seed=1, late_share=0.0, posts_per_day=1.0)
-    reports = draw_reports(firms, dates, 1, 0.0, 0.0)
-    shocks = draw_shocks(firms, reports, len(dates), seed=1)
-    scale = {**dict.fromkeys(SHARES, 0.0), "value": 0.01}
-    paths = evolve(firms, reports, shocks, np.zeros_like(shocks.vol), dates, scale)
-    paid = (paths.residual - shocks.noise - shocks.jump) / (0.01 * firms.vol)
-    score = paths.expected["value"] / (HORIZON * firms.vol)
-    np.testing.assert_allclose(paid[2:], score[:-2], atol=1e-9)
-    assert not paid[:2].any()
-    assert np.any(np.diff(score, axis=0) != 0, axis=1).sum() > 20

@@ -284,6 +284,30 @@ def test_the_jacobian_is_the_derivative(seed):
         assert jacobian[:, j] == pytest.approx((high - low) / 2e-6, abs=1e-7)
 
 
+def test_the_two_sweeps_solve_the_linear_equations():
+    rng = np.random.default_rng(2)
+    b, c, count = rng.random(3), rng.random(3), 5
+    y = np.concatenate([rng.dirichlet(np.ones(3), count + 1), rng.normal(size=(count + 1, 3))], axis=1)
+    f, residual, step = np.empty_like(y), np.empty((count, 6)), np.empty_like(y)
+
+    def errors(at):
+        collocation._residuals(b, c, 1.5, at, f, residual)
+        return residual.copy()
+
+    # All but theta(0) and v(T) are free; a column at a time by central differences.
+    free = np.ones(y.shape, dtype=bool)
+    free[0, :3] = free[-1, 3:] = False
+    columns = []
+    for place in np.argwhere(free):
+        h = np.zeros_like(y)
+        h[tuple(place)] = 1e-6
+        columns.append(((errors(y + h) - errors(y - h)) / 2e-6).ravel())
+    dense = np.zeros_like(y)
+    dense[free] = np.linalg.solve(np.array(columns).T, -errors(y).ravel())
+    collocation._newton_step(b, c, 1.5, y, f, np.empty((count + 1, 6, 6)), residual, step)
+    assert step == pytest.approx(dense, abs=1e-6)
+
+
 def test_where_newton_stalls_shorter_horizons_lead_on():
     b, c, start = STIFF
     b = b - b.min()

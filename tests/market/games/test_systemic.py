@@ -115,6 +115,9 @@ def test_degenerate_and_extreme_games():
     # Far from the horizon eta is the positive root of its right-hand side, without overflow.
     long = InterbankGame(1, 1, 10, 0, 1e6)
     assert long.eta(0.0) == pytest.approx(-2 + np.sqrt(4 + 9))
+    # There the distance has the variance of a stationary Ornstein-Uhlenbeck process.
+    assert long.deviation_variance(5e5) == pytest.approx(1 / (2 * (1 + long.feedback(0.0))), rel=1e-9)
+    assert long.deviation_variance(5e5, game=False) == pytest.approx(1 / 2, rel=1e-9)
 
 
 @settings(deadline=None, max_examples=60)

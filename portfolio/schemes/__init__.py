@@ -1,0 +1,1 @@
+"""Allocation schemes; each module registers what it holds."""
