@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import platform
 import re
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,16 +14,20 @@ import pyarrow.parquet as pq
 import yaml
 
 from core.errors import ConfigError
-from core.files import digest_bytes
+from core.files import canonical_json, digest_bytes, digest_file
+from governance.dvc_lock import PARAMS, DvcLock, folder_md5, lookup
+from governance.git import ask
+from sources.providers.files import table_files
 
 _DISTRIBUTION = "layered-signals"
+_DEVELOPS = re.compile(r"""extra\s*==\s*["']dev["']""")
 _DATE_COLUMNS = ("date", "session")
 
 
 def collect_lineage(
     root: Path,
     bundle: Path,
-    features: Sequence[str],
+    features: Sequence[Mapping[str, Any]],
     tables: Path | None = None,
     trials: Mapping[str, int] | None = None,
     holdout_openings: int = 0,
@@ -36,13 +37,17 @@ def collect_lineage(
     Parameters
     ----------
     root
-        Checkout with params.yaml and dvc.lock.
+        Checkout with params.yaml, dvc.yaml and dvc.lock.
     bundle
         Folder of the bundle, to be compared with what dvc.lock says it is.
+    features
+        Declaration of each feature, with at least `name`, `family` and `lookback`.
     tables
         Folder of cleaned tables, for their rows and date ranges.
     trials
         Trials spent per layer.
+    holdout_openings
+        Times that a final holdout was opened before.
 
     Returns
     -------
@@ -50,97 +55,140 @@ def collect_lineage(
         JSON-able; `problems` lists what keeps the bundle from being made again.
     """
     lock_text = _read(root / "dvc.lock")
-    lock = _yaml(lock_text, root / "dvc.lock")
-    params_text = _read(root / "params.yaml")
-    outs = _outs(lock)
+    lock = DvcLock.of(_yaml(lock_text, root / "dvc.lock"))
+    params_text = _read(root / PARAMS)
+    params = _yaml(params_text, root / PARAMS)
+    live = lock.live(_yaml(_read(root / "dvc.yaml"), root / "dvc.yaml"), params)
     lineage: dict[str, Any] = {
-        "git": _git_state(root, tuple(outs)),
+        "git": _git_state(root, tuple(lock.outs)),
         "author": author(root),
+        "bundle": bundle.relative_to(root).as_posix(),
         "dvc_lock": {"sha256": digest_bytes(lock_text.encode()), "content": lock_text} if lock_text else None,
-        "params": {"sha256": digest_bytes(params_text.encode()), "content": _yaml(params_text, root / "params.yaml")},
-        "data": _data(lock, outs),
+        "params": {"sha256": digest_bytes(params_text.encode()), "content": params},
+        "seeds": dict(_seeds(params)),
+        "data": _data(root, lock, live, params),
+        "sources": source_tables(root, params),
         "tables": _table_ranges(tables) if tables is not None and tables.is_dir() else {},
-        "features": list(features),
+        "code": _code(root, lock, live, params),
+        "features": _features(root, features, lock, params),
         "trials": {"total": sum((trials or {}).values()), "by_layer": dict(trials or {})},
         "holdout_openings": holdout_openings,
-        "libraries": _libraries(),
+        "libraries": libraries(),
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    lineage["problems"] = _problems(lineage, root, bundle, outs)
+    lineage["problems"] = _problems(lineage, root, bundle, lock, live)
     return lineage
 
 
 def author(root: Path) -> str:
     """`Name <email>` as git knows it; the login name where git knows none."""
-    name, email = _git(root, "config", "user.name"), _git(root, "config", "user.email")
+    name, email = ask(root, "config", "user.name"), ask(root, "config", "user.email")
     if name and email:
         return f"{name} <{email}>"
     return name or email or getpass.getuser()
 
 
-def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, outs: Mapping[str, Any]) -> list[str]:
+def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock, live: Sequence[str]) -> list[str]:
     problems = []
     if not lineage["git"]["commit"]:
         problems.append("no git commit")
-    for key in ("dvc_lock", "data", "features", "libraries"):
+    for key in ("dvc_lock", "data", "features", "libraries", "seeds"):
         if not lineage[key]:
             problems.append(f"no {key.replace('_', '.')}")
+    unknown = [feature["name"] for feature in lineage["features"] if not feature["code"]]
+    if unknown:
+        more = f" (and {len(unknown) - 1} more)" if unknown[1:] else ""
+        problems.append(f"no digest of the code of feature {unknown[0]}{more}")
     if not lineage["trials"]["total"]:
         problems.append("no tuning trials counted")
     if lineage["dvc_lock"]:
-        recorded = next((out for path, out in outs.items() if (root / path).resolve() == bundle.resolve()), None)
+        recorded = lock.outs.get(lineage["bundle"])
         if recorded is None:
             problems.append("dvc.lock does not name the bundle")
-        elif recorded["md5"] != dvc_folder_md5(bundle):
+        elif recorded["md5"] != folder_md5(bundle):
             problems.append("the bundle on disk is not the one dvc.lock records: run `dvc repro`")
-    return problems
-
-
-def dvc_folder_md5(folder: Path) -> str:
-    """DVC's identity of a folder: the MD5 of its sorted listing of file MD5s, with `.dir` added."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    listing = []
-    for name in names:
-        with (folder / name).open("rb") as handle:
-            listing.append({"md5": hashlib.file_digest(handle, "md5").hexdigest(), "relpath": name})
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip("\n") if done.returncode == 0 else None
+    return problems + lock.stale(root, live, lineage["params"]["content"])
 
 
 def _git_state(root: Path, recorded: Sequence[str]) -> dict[str, Any]:
     """Commit and uncommitted paths, less the files whose content the lineage records itself."""
-    commit = _git(root, "rev-parse", "HEAD")
-    listing = _git(root, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", ".")
-    prefix = _git(root, "rev-parse", "--show-prefix") or ""
+    commit = ask(root, "rev-parse", "HEAD")
+    listing = ask(root, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", ".")
+    prefix = ask(root, "rev-parse", "--show-prefix") or ""
     if commit is None or listing is None:
         return {"commit": None, "clean": False, "changed": []}
-    known = ("params.yaml", "dvc.lock", *recorded)
+    known = (PARAMS, "dvc.lock", *recorded)
     paths = [entry[3:].removeprefix(prefix) for entry in listing.split("\0") if entry]
     changed = sorted(p for p in paths if not any(p == name or p.startswith(f"{name}/") for name in known))
     return {"commit": commit, "clean": not changed, "changed": changed}
 
 
-def _outs(lock: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    stages = (lock.get("stages") or {}).values()
-    return {out["path"]: out for stage in stages for out in stage.get("outs", ())}
+def _seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Every seed among nested parameters, by dotted name."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _seeds(value, f"{prefix}{key}.")
+        elif key == "seed":
+            yield f"{prefix}{key}", value
 
 
-def _data(lock: Mapping[str, Any], outs: Mapping[str, Any]) -> dict[str, Any]:
-    """Digest of every data folder a stage wrote or took from outside."""
-    stages = (lock.get("stages") or {}).values()
-    deps = [dep for stage in stages for dep in stage.get("deps", ())]
-    outside = [dep for dep in deps if dep["path"] not in outs and Path(dep["path"]).suffix not in (".py", ".yaml")]
-    found = [*(out for path, out in outs.items() if path.startswith("data/")), *outside]
+def _data(root: Path, lock: DvcLock, live: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Digest of every data folder that a stage wrote, and of the folder that the tables come from."""
+    found = [out for stage in live for out in lock.stages[stage].get("outs", ()) if out["path"].startswith("data/")]
+    if reads_files(params):
+        found += [dep for stage in live for dep in lock.given(stage) if _is_source(root, dep["path"], params)]
     rows = {_short(e["path"]): {k: e[k] for k in ("md5", "size", "nfiles") if k in e} for e in found if "md5" in e}
     return dict(sorted(rows.items()))
+
+
+def _is_source(root: Path, path: str, params: Mapping[str, Any]) -> bool:
+    """Whether a dependency is the folder of raw tables; dvc.lock may spell it otherwise than params.yaml."""
+    named = lookup(params, "data.path")
+    return named is not None and (root / path).resolve() == (root / named).resolve()
+
+
+def reads_files(params: Mapping[str, Any]) -> bool:
+    """Whether parameters take the tables from a folder, rather than simulate or fetch them."""
+    return lookup(params, "data.source") == "files"
+
+
+def source_tables(root: Path, params: Mapping[str, Any]) -> dict[str, Any]:
+    """File, size and SHA-256 of each table in the folder that `data.path` names; empty where none is read.
+
+    Raises
+    ------
+    DataError
+        A table is there twice.
+    """
+    if not reads_files(params):
+        return {}
+    files = table_files(root / lookup(params, "data.path"))
+    return {
+        table: {"file": file.name, "sha256": digest_file(file), "size": file.stat().st_size}
+        for table, file in files.items()
+    }
+
+
+def _code(root: Path, lock: DvcLock, stages: Sequence[str], params: Mapping[str, Any]) -> dict[str, str]:
+    """MD5, as DVC has it, of every file and folder of code that stages depend on."""
+    deps = [dep for stage in stages for dep in lock.given(stage) if not _is_source(root, dep["path"], params)]
+    return dict(sorted((dep["path"], dep["md5"]) for dep in deps))
+
+
+def _features(
+    root: Path, declared: Sequence[Mapping[str, Any]], lock: DvcLock, params: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Name, family and lookback of each feature, and a SHA-256 of all the code that its family is computed by."""
+    digests: dict[str, str | None] = {}
+    for family in {feature["family"] for feature in declared}:
+        stage = f"features@{family}"
+        code = _code(root, lock, [stage], params) if stage in lock.stages else {}
+        digests[family] = digest_bytes(canonical_json(code).encode()) if code else None
+    return [
+        {**{key: feature[key] for key in ("name", "family", "lookback")}, "code": digests[feature["family"]]}
+        for feature in declared
+    ]
 
 
 def _short(path: str) -> str:
@@ -174,16 +222,23 @@ def _range(files: Sequence[Path]) -> dict[str, Any]:
     return {"rows": rows, **span}
 
 
-def _libraries() -> dict[str, str]:
-    """Versions of the project's direct dependencies, and of itself."""
+def libraries() -> dict[str, str]:
+    """Versions of the direct dependencies that are installed, less those that only develop the project.
+
+    Raises
+    ------
+    ConfigError
+        The project is not installed in this environment.
+    """
     try:
-        wanted = [re.split(r"[\s<>=!~;\[]", need, maxsplit=1)[0] for need in metadata.requires(_DISTRIBUTION) or ()]
+        needs = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError as error:
         raise ConfigError(
             f"{_DISTRIBUTION} is not installed in this environment: run `make run` or `pip install -e .`"
         ) from error
+    wanted = [re.split(r"[\s<>=!~;\[]", need, maxsplit=1)[0] for need in needs if not _DEVELOPS.search(need)]
     found = {}
-    for name in sorted({*wanted, _DISTRIBUTION}, key=str.lower):
+    for name in sorted(wanted, key=str.lower):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

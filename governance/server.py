@@ -24,15 +24,14 @@ from core.errors import ConfigError, GovernanceError, SignalsError, StorageError
 from governance import promotion
 from governance.access_log import Person, write_line
 from governance.gates import GovernanceRule
-from governance.ledger import Ledger
 from governance.lineage import author
 from governance.mlflow_request import CHANGES, changes_something, read_request
 from governance.people import identities, same_person
-from governance.places import LEDGER, project_root
+from governance.places import project_root
 from governance.policy import load_policy
 from governance.registry import read_registry
 from governance.rulings import BY, CHAMPION, Known, Request, Ruling, concerns, refuse, rule
-from governance.trust import read_state
+from governance.trust import state_now
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -217,8 +216,7 @@ def decide(root: Path, policy: GovernanceRule, person: Person, asked: Request) -
     StorageError
         The disk refused, or another command holds the registry.
     """
-    state = read_state(root, Ledger(root / LEDGER).read(), policy.require_signatures)
-    known = Known(root, policy.model, state, read_registry(root, policy.model))
+    known = Known(root, policy.model, state_now(root, policy), read_registry(root, policy.model))
     ruling = rule(asked, known)
     if ruling.verdict == "promote":
         promotion.promote(root, policy, ruling.version, person.name, f"alias {CHAMPION} set in MLflow")

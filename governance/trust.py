@@ -10,9 +10,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from governance.chain import Chain, Record
+from governance.gates import GovernanceRule
 from governance.keys import KeyRing, read_ring, verifies
+from governance.ledger import Ledger
 from governance.people import same_person
-from governance.places import KEYS
+from governance.places import KEYS, LEDGER
 from governance.state import State
 
 DECISIONS = ("reviewed", "waived", "promoted", "rolled_back", "unfrozen")
@@ -56,6 +58,11 @@ def read_state(root: Path, chain: Chain, required: bool) -> State:
     if not required:
         doubts += _fallen_back(kept)
     return State(Chain(tuple(kept), chain.torn), tuple(doubts))
+
+
+def state_now(root: Path, policy: GovernanceRule) -> State:
+    """The state that the ledger tells now."""
+    return read_state(root, Ledger(root / LEDGER).read(), policy.require_signatures)
 
 
 def doubts_of(chain: Chain, ring: KeyRing, required: bool) -> dict[int, str]:

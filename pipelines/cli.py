@@ -118,6 +118,19 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    version: Version,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the rebuilt checkout behind, and say where.")] = False,
+    anyway: Annotated[bool, typer.Option("--anyway", help="Also with other library versions than then.")] = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Take what DVC's cache holds: faster, proves less.")] = False,
+) -> None:
+    """Make a version again from its lineage, in a clean checkout, and compare every byte of its bundle."""
+    from pipelines import reproduce as stage
+
+    stage.reproduce(_root(), version, keep=keep, anyway=anyway, cache=cache)
+
+
+@app.command()
 def review(
     version: Version,
     decision: Annotated[str, typer.Argument(help="approve or reject")],

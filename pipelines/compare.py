@@ -8,23 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import DataError, GovernanceError
+from core.errors import DataError
 from core.files import atomic_directory, write_json, write_text
 from governance.evidence import Stored, stored
-from governance.ledger import Ledger
-from governance.places import LEDGER
 from governance.policy import load_policy
-from governance.promotion import version_number
-from governance.state import State
-from governance.trust import read_state
+from governance.trust import state_now
 from models.comparison import Comparison
 from models.comparison import compare as compare_records
 from pipelines.console import Printer
 from pipelines.layout import REPORTS
+from pipelines.versions import CHAMPION, version_named
 from reporting.compare import MONEY_FORMATS, RANK_FORMATS, comparison_page
 from reporting.page import format_value
 
-CHAMPION = "champion"
 # What decides the stocks and the outcomes that a rank IC is measured on.
 _JUDGED_ON = ("data", "universe", "target")
 # The page has turnover and costs beside; a terminal has not the room.
@@ -42,8 +38,8 @@ def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
     GovernanceError
         A version is unknown, there is no champion, or stored evidence was changed.
     """
-    state = read_state(root, Ledger(root / LEDGER).read(), load_policy(root).require_signatures)
-    first, second = (stored(root, state, _version(root, state, name)) for name in (challenger, champion))
+    state = state_now(root, load_policy(root))
+    first, second = (stored(root, state, version_named(root, state, name)) for name in (challenger, champion))
     if first.horizon != second.horizon:
         raise DataError(
             f"version {first.version} predicts {first.horizon} sessions ahead, version {second.version} "
@@ -57,15 +53,6 @@ def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
         write_json(temporary / "comparison.json", _for_machines(first, second, result, notes))
         write_text(temporary / "report.html", comparison_page(result, *names, notes))
     _show(Printer(), result, names, notes, folder)
-
-
-def _version(root: Path, state: State, name: str) -> int:
-    """Number of a version; who the champion is says the ledger, whatever the alias says."""
-    if name != CHAMPION:
-        return version_number(root, load_policy(root), name)
-    if state.champion is None:
-        raise GovernanceError("no version is in production: name the version to compare with (see `signals status`)")
-    return int(state.champion.payload["version"])
 
 
 def _notes(first: Stored, second: Stored) -> list[str]:

@@ -91,16 +91,15 @@ def shadow(as_of: str | None = None, force: bool = False) -> list[Path]:
         As in `infer`.
     """
     from governance.guard import file_problems
-    from governance.ledger import Ledger
-    from governance.places import LEDGER, resolve
+    from governance.places import resolve
     from governance.promotion import version_number
-    from governance.state import State
+    from governance.trust import state_now
 
     root = find_root()
     settings = load_settings(root / PARAMS)
     if not settings.monitoring.shadow:
         raise ConfigError("monitoring.shadow = []: name versions, or aliases such as candidate, to run in shadow")
-    state = State(Ledger(root / LEDGER).read())
+    state = state_now(root, settings.governance)
     folders = []
     for name in settings.monitoring.shadow:
         version = version_number(root, settings.governance, str(name))
@@ -159,11 +158,8 @@ def _write_day(
 
 def _refuse_stopped(root: Path) -> None:
     from governance.guard import refuse_stopped
-    from governance.ledger import Ledger
-    from governance.places import LEDGER
-    from governance.trust import read_state
 
-    refuse_stopped(read_state(root, Ledger(root / LEDGER).read(), load_policy(root).require_signatures))
+    refuse_stopped(state_now(root, load_policy(root)))
 
 
 def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:

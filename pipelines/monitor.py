@@ -23,10 +23,10 @@ from features.panel import Panel
 from features.target import TargetRule, make_target
 from features.universe import UniverseRule
 from governance.evidence import stored
-from governance.ledger import Ledger
-from governance.places import LEDGER, resolve
+from governance.places import resolve
 from governance.promotion import version_number
 from governance.state import State
+from governance.trust import state_now
 from models.bundle import read_manifest
 from models.meta import layer_column
 from monitoring.drift import FEATURES, feature_drift
@@ -94,7 +94,7 @@ def observe(
     history = read_history(root / SIGNALS, session, rule.history_sessions)
     if history.rows.empty:
         raise DataError(f"{SIGNALS}/: no session was served whole, first: {history.days['problem'].iloc[0]}")
-    state = State(Ledger(root / LEDGER).read())
+    state = state_now(root, settings.governance)
     versions = sorted({int(version) for version in history.rows["version"]})
     promises = {version: promise(root, state, version) for version in versions}
     serving = promises[int(history.rows["version"].iloc[-1])]

@@ -27,7 +27,7 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
     lineage = collect_lineage(
         root,
         root / BUNDLE,
-        manifest["features"],
+        read_json(root / BUNDLE / "features.json"),
         tables=root / CLEAN,
         trials=trials,
         holdout_openings=len(Ledger(root / LEDGER).read().of_kind("holdout_opened")),

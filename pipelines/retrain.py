@@ -11,9 +11,8 @@ import numpy as np
 from core.errors import DataError
 from core.files import read_json, write_json
 from governance.evidence import stored
-from governance.ledger import Ledger
-from governance.places import LEDGER, resolve
-from governance.state import State
+from governance.places import resolve
+from governance.trust import state_now
 from pipelines.console import Printer
 from pipelines.layout import MONITOR, PARAMS
 from pipelines.params import load_settings
@@ -51,7 +50,7 @@ def propose(root: Path, write: bool = False) -> dict[str, Any]:
         raise DataError(f"{MONITOR / 'monitor.json'} is missing: run `signals monitor` first")
     told = read_json(root / MONITOR / "monitor.json")
     settings = load_settings(root / PARAMS)
-    state = State(Ledger(root / LEDGER).read())
+    state = state_now(root, settings.governance)
     found = stored(root, state, int(told["version"]))
     bundle = resolve(state.registration(found.version).payload["bundle_uri"], root)
     until = read_json(bundle / "profile.json").get("trained_until")

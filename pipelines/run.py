@@ -91,12 +91,15 @@ def reproduce(root: Path) -> None:
     StageError
         A stage failed; it has said why, and the outputs of the last good run are untouched.
     """
-    # Stages say `python`: it must be this one, also where the environment is not activated.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "dvc", "repro"]
-    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": path}, check=False)
+    done = subprocess.run(command, cwd=root, env={**os.environ, "PATH": search_path()}, check=False)
     if done.returncode:
         raise StageError("the pipeline stopped (see the stage's message above): mend that and run again")
+
+
+def search_path() -> str:
+    """PATH for the stages: they say `python`, which must be this one, also where no environment is activated."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def out_of_date(root: Path, stage: str) -> dict[str, set[str]]:

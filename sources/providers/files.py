@@ -56,17 +56,9 @@ class Files:
         self.path = Path(path)
         if not self.path.is_dir():
             raise DataError(f"{self.path} is no folder: set data.path to the folder that holds prices.parquet")
-        self._files = {table: file for table in TABLES if (file := self._find(table)) is not None}
+        self._files = table_files(self.path)
         if "prices" not in self._files:
             raise DataError(f"{self.path} holds neither prices.parquet nor prices.csv: add one, or correct data.path")
-
-    def _find(self, table: str) -> Path | None:
-        names = [stem + suffix for stem in _STEMS.get(table, (table,)) for suffix in _SUFFIXES]
-        found = [self.path / name for name in names if (self.path / name).is_file()]
-        if len(found) > 1:
-            listed = " and ".join(file.name for file in found)
-            raise DataError(f"{self.path}: table {table!r} is there twice ({listed}): keep one file")
-        return found[0] if found else None
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that have a file, in the order of the schemas."""
@@ -98,6 +90,26 @@ class Files:
         if end is not None:
             keep &= (days < pd.Timestamp(end) + pd.Timedelta(days=1)).to_numpy()
         return out if keep.all() else out[keep].reset_index(drop=True)
+
+
+def table_files(folder: Path) -> dict[str, Path]:
+    """The file of each table that a folder holds, in the order of the schemas.
+
+    Raises
+    ------
+    DataError
+        A table has two files.
+    """
+    return {table: file for table in TABLES if (file := _find(folder, table)) is not None}
+
+
+def _find(folder: Path, table: str) -> Path | None:
+    names = [stem + suffix for stem in _STEMS.get(table, (table,)) for suffix in _SUFFIXES]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if len(found) > 1:
+        listed = " and ".join(file.name for file in found)
+        raise DataError(f"{folder}: table {table!r} is there twice ({listed}): keep one file")
+    return found[0] if found else None
 
 
 def _parquet(file: Path, table: str, start: datetime.date | None, end: datetime.date | None) -> pd.DataFrame:

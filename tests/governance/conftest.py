@@ -14,10 +14,11 @@ import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
 from governance import keys, promotion
+from governance.dvc_lock import folder_md5
 from governance.evidence import Training
 from governance.gates import GovernanceRule
 from governance.ledger import Ledger
-from governance.lineage import collect_lineage, dvc_folder_md5
+from governance.lineage import collect_lineage
 from governance.packing import PACKED
 from governance.projection import Registration, project
 from governance.promotion import Decision
@@ -50,6 +51,11 @@ class Served(mlflow.pyfunc.PythonModel):
 
 mlflow.models.set_model(Served())
 """
+
+DECLARED = [{"name": name, "family": "market", "lookback": 21} for name in ("momentum", "value")]
+
+# The pipeline that the training pretends to come from.
+PIPELINE = {"stages": {"features": {"foreach": ["market"], "do": {"cmd": "x"}}, "stack": {"cmd": "x"}}}
 
 POLICY = {
     "gates": [
@@ -104,6 +110,7 @@ class World:
         bundle, reports = self.training.bundle, self.training.reports
         shutil.rmtree(bundle, ignore_errors=True)
         write_json(bundle / "weights.json", {"momentum": weight, "value": -weight})
+        write_json(bundle / "features.json", DECLARED)
         write_json(bundle / "params.json", {"target": {"horizon": 5}})
         manifest = {
             "format": 2,
@@ -142,18 +149,23 @@ class World:
 
     def lock(self) -> None:
         """Record the bundle in dvc.lock, as DVC would."""
-        outs = [
-            {"path": "artifacts/bundle", "md5": dvc_folder_md5(self.training.bundle), "size": 10, "nfiles": 2},
-            {"path": "data/clean", "md5": "0" * 32 + ".dir", "size": 10, "nfiles": 2},
-            {"path": "reports"},
-            {"path": "artifacts/tune"},
-            {"path": "artifacts/train"},
-        ]
-        lock = {"schema": "2.0", "stages": {"all": {"cmd": "x", "outs": outs}}}
-        (self.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+        code = [{"path": "market", "md5": folder_md5(self.root / "market"), "size": 0, "nfiles": 1}]
+        clean = {"path": "data/clean", "md5": "0" * 32 + ".dir", "size": 10, "nfiles": 2}
+        bundle = {"path": "artifacts/bundle", "md5": folder_md5(self.training.bundle), "size": 10, "nfiles": 2}
+        others = [{"path": path} for path in ("reports", "artifacts/tune", "artifacts/train")]
+        stages = {
+            "features@market": {"cmd": "x", "deps": code, "outs": [clean]},
+            "stack": {
+                "cmd": "x",
+                "deps": [clean, *code],
+                "params": {"params.yaml": {"seed": 1}},
+                "outs": [bundle, *others],
+            },
+        }
+        (self.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
     def lineage(self) -> dict:
-        return collect_lineage(self.root, self.training.bundle, ["momentum", "value"], trials={"linear": 2})
+        return collect_lineage(self.root, self.training.bundle, DECLARED, trials={"linear": 2})
 
     def register(self) -> Registration:
         return project(self.root, self.policy, self.training, self.lineage())
@@ -186,7 +198,7 @@ def make_world(root: Path, store: Path) -> World:
     (root / "mlruns").mkdir(parents=True)
     shutil.copyfile(store, root / "mlruns/mlflow.db")
     made = World(root, GovernanceRule.model_validate(POLICY))
-    (root / "dvc.yaml").write_text("stages: {}\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
     (root / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "governance": POLICY}))
     for package in PACKED:
         (root / package).mkdir()

@@ -1,6 +1,5 @@
 """The projection: everything of a training in MLflow, once, whatever interrupts it."""
 
-import json
 import shutil
 from collections import Counter
 
@@ -8,7 +7,6 @@ import pytest
 
 from core.errors import BundleError, DataError, GovernanceError
 from governance import projection, runs, store
-from governance.lineage import collect_lineage, dvc_folder_md5
 from governance.registry import read_registry
 
 MODEL = "layered-signals"
@@ -188,51 +186,6 @@ def test_a_missing_report_is_named(world):
     with pytest.raises(DataError, match=r"metrics.json is missing: run the stage"):
         world.register()
     assert not (world.root / "mlruns/ledger.jsonl").exists()
-
-
-def test_the_lineage_names_everything(world):
-    lineage = world.lineage()
-    assert lineage["problems"] == []
-    assert lineage["git"]["clean"]
-    assert lineage["author"] == "Ann Author <ann@example.org>"
-    assert lineage["params"]["content"]["seed"] == 1
-    assert lineage["data"]["data/clean"]["md5"] == "0" * 32 + ".dir"
-    assert {"numpy", "lightgbm", "mlflow"} <= set(lineage["libraries"])
-    assert lineage["trials"] == {"total": 2, "by_layer": {"linear": 2}}
-    json.dumps(lineage)
-
-
-def test_the_lineage_ignores_what_it_records_itself_and_nothing_else(world):
-    (world.root / "params.yaml").write_text("seed: 2\n")
-    (world.root / "dvc.lock").write_text((world.root / "dvc.lock").read_text() + "\n")
-    assert world.lineage()["git"]["clean"]
-    (world.root / "pipeline.py").write_text("")
-    assert world.lineage()["git"]["changed"] == ["pipeline.py"]
-
-
-def test_the_lineage_names_what_is_missing(world):
-    (world.training.bundle / "weights.json").write_text("{}")
-    assert world.lineage()["problems"] == ["the bundle on disk is not the one dvc.lock records: run `dvc repro`"]
-    (world.root / "dvc.lock").unlink()
-    shutil.rmtree(world.root / ".git")
-    lineage = collect_lineage(world.root, world.training.bundle, [])
-    assert {"no dvc.lock", "no data", "no features", "no tuning trials counted"} <= set(lineage["problems"])
-
-
-def test_the_folder_md5_is_dvcs(tmp_path):
-    from dvc.repo import Repo
-
-    folder = tmp_path / "data"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "a b.txt").write_text("one")
-    (folder / "sub/c.txt").write_text("two")
-    (folder / "sub.txt").write_text("three")
-    repo = Repo.init(str(tmp_path), no_scm=True)
-    try:
-        stage = repo.add([str(folder)])[0]
-        assert dvc_folder_md5(folder) == stage.outs[0].hash_info.value
-    finally:
-        repo.close()
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""What git says of a checkout, and a clean copy of one of its commits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from core.errors import GovernanceError
+
+_PATIENCE = 60
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+# What git sets for the commands of its hooks: it would point every git below at one repository.
+_OF_A_HOOK = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+)
+
+
+def ask(root: Path, *arguments: str) -> str | None:
+    """What a git command prints; None where it fails or there is no git."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=root,
+            env=outside_hooks(),
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip("\n") if done.returncode == 0 else None
+
+
+def copy_commit(root: Path, commit: str, folder: Path) -> Path:
+    """Check a commit out into a folder, by a clone that borrows the repository's objects.
+
+    Nothing is written to the repository: a registered worktree would outlive a killed process there.
+
+    Parameters
+    ----------
+    root
+        The project's folder; the repository's own, or one below it.
+
+    Returns
+    -------
+    Path
+        The project's folder in the clone.
+
+    Raises
+    ------
+    GovernanceError
+        The repository does not hold the commit, or git cannot check it out.
+    """
+    top, prefix = ask(root, "rev-parse", "--show-toplevel"), ask(root, "rev-parse", "--show-prefix")
+    if top is None or prefix is None:
+        raise GovernanceError(f"{root} is no git repository: run from the checkout that made the version")
+    if ask(root, "cat-file", "-e", f"{commit}^{{commit}}") is None:
+        raise GovernanceError(
+            f"commit {commit[:12]} is not in this repository: fetch the branch that holds it (`git fetch --all`)"
+        )
+    # A template or a hook of the user's could change what is checked out.
+    _run("clone", "--quiet", "--shared", "--no-checkout", "--template=", "--", top, str(folder))
+    _run("-C", str(folder), *_NO_HOOKS, "checkout", "--quiet", "--detach", commit)
+    return folder / prefix
+
+
+def outside_hooks() -> dict[str, str]:
+    """The environment less what ties git commands to one repository."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
+
+
+def _run(*arguments: str) -> None:
+    done = subprocess.run(["git", *arguments], env=outside_hooks(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())
+        raise GovernanceError(f"git could not make a clean checkout ({reason}): mend that and run again")
