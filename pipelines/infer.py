@@ -158,6 +158,7 @@ def _write_day(
 
 def _refuse_stopped(root: Path) -> None:
     from governance.guard import refuse_stopped
+    from governance.trust import state_now
 
     refuse_stopped(state_now(root, load_policy(root)))
 
