@@ -207,3 +207,13 @@ def test_a_trial_is_logged_in_one_request(world, monkeypatch):
     experiment = client.get_experiment_by_name(MODEL)
     trials = client.search_runs([experiment.experiment_id], "tags.level = 'trial'")
     assert [requests[trial.info.run_id] for trial in trials] == [1] * 20
+
+
+def test_how_served_signals_do_is_no_evidence_of_a_new_version(world):
+    page = world.root / "reports/monitor/index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("of the version that serves")
+    registered = world.register()
+    kept = {item.path for item in store.client(world.root).list_artifacts(registered.run_id)}
+    assert "metrics.json" in kept
+    assert "monitor" not in kept

@@ -58,9 +58,10 @@ def test_noise_of_the_index_is_bins_less_one_over_rows():
     assert np.mean(found) == pytest.approx(len(QUANTILES), abs=4 * np.sqrt(2 * 7 / 200))
 
 
-def test_distance_is_scipys():
+@pytest.mark.parametrize("move", [-0.4, 0.4])
+def test_distance_is_scipys(move):
     rng = np.random.default_rng(3)
-    sample = np.sort(rng.normal(0.4, 1.3, 400))
+    sample = np.sort(rng.normal(move, 1.3, 400))
     # Known at every value of the sample, the bound is the distance, less the one step that a tie could hide.
     found = ks_from_quantiles(sample, norm.cdf(sample), sample)
     assert found + 1 / 400 == pytest.approx(ks_1samp(sample, norm.cdf).statistic, abs=1e-12)
