@@ -69,7 +69,7 @@ class DvcLock:
         return found
 
     def stale(self, root: Path, stages: Sequence[str], params: Mapping[str, Any]) -> list[str]:
-        """What has changed in the checkout since the stages ran, a sentence each.
+        """What has changed in the checkout since the stages ran: a sentence each, with the first stage that read it.
 
         Parameters
         ----------
@@ -80,20 +80,20 @@ class DvcLock:
         """
         ignored = _ignored(root)
         known: dict[str, str | None] = {}
-        problems = set()
+        problems: dict[str, str] = {}
         for name in stages:
             for dep in self.stages[name].get("deps", ()):
                 path = dep["path"]
                 if path not in known:
                     known[path] = self._now(root, path, ignored)
                 if known[path] is None:
-                    problems.add(f"{path}, which {name} read, is gone: restore it, or {_REMAKE}")
+                    problems.setdefault(path, f"{path}, which {name} read, is gone: restore it, or {_REMAKE}")
                 elif known[path] != dep.get("md5"):
-                    problems.add(f"{path} is not what {name} read: {_REMAKE}")
+                    problems.setdefault(path, f"{path} is not what {name} read: {_REMAKE}")
             for key, value in (self.stages[name].get("params") or {}).get(PARAMS, {}).items():
                 if lookup(params, key) != value:
-                    problems.add(f"{PARAMS}: {key} is not what {name} ran with: {_REMAKE}")
-        return sorted(problems)
+                    problems.setdefault(f"{PARAMS}:{key}", f"{PARAMS}: {key} is not what {name} ran with: {_REMAKE}")
+        return sorted(problems.values())
 
     def _now(self, root: Path, path: str, ignored: Sequence[str]) -> str | None:
         """MD5 of a dependency now: as locked where a stage writes it, else of what is on disk."""

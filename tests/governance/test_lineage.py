@@ -138,12 +138,11 @@ def test_what_changed_after_the_training_is_a_problem_even_when_committed(world)
     assert lineage["git"]["clean"]
     assert lineage["problems"] == [
         f"market is not what features@market read: {STALE}",
-        f"market is not what stack read: {STALE}",
         f"params.yaml: seed is not what stack ran with: {STALE}",
     ]
     assert [v.gate for v in world.register().verdicts if v.blocks] == ["lineage"]
     shutil.rmtree(world.root / "market")
-    assert f"market, which stack read, is gone: restore it, or {STALE}" in world.lineage()["problems"]
+    assert f"market, which features@market read, is gone: restore it, or {STALE}" in world.lineage()["problems"]
 
 
 def test_a_stage_run_alone_leaves_those_after_it_stale(world):
