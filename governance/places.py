@@ -17,8 +17,9 @@ SCHEME = "signals"
 STORE = Path("mlruns")
 DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
-APART = ("compare", "truth.json")
-"""What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
+APART = ("compare", "tearsheet", "truth.json")
+"""What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence.
+The tear sheet goes with the version all the same where it is of its run (`governance.reports`)."""
 LEDGER = STORE / "ledger.jsonl"
 LOCK = STORE / ".governance.lock"
 

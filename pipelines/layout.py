@@ -26,6 +26,7 @@ QUALITY = REPORTS / "data_quality"
 INVARIANCES = REPORTS / "invariances.json"
 CATALOGUE = REPORTS / "features"
 RECOVERY = REPORTS / "truth.json"
+TEAR_SHEET = REPORTS / "tearsheet"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
@@ -33,6 +34,8 @@ CHECKPOINTS = Path("var/training")
 MLRUNS = Path("mlruns")
 SIGNALS = Path("signals")
 PREVIEW = Path("preview")
+RISK = Path("risk")
+PREVIEW_RISK = RISK / "preview"
 
 
 def find_root() -> Path:
