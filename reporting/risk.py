@@ -93,8 +93,8 @@ def book_sections(page: Page, risk: BookRisk) -> None:
     page.section(
         "Which names carry the risk?",
         "Marginal: what one more unit of the weight adds to the risk of a session. Share: the part of the whole that "
-        f"the position carries, negative for a hedge; shares add up to 100 %. Shortfall: at {SHORTFALL_LEVEL:.0%}, over "
-        "the same history. The book is as concentrated as "
+        f"the position carries, negative for a hedge; shares add up to 100 %. Shortfall: at {SHORTFALL_LEVEL:.0%}, "
+        "over the same history. The book is as concentrated as "
         f"{risk.figures['effective_names']:.1f} equal positions would be.",
     )
     ends = top_and_bottom(risk.contributions)
