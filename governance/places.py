@@ -17,8 +17,9 @@ SCHEME = "signals"
 STORE = Path("mlruns")
 DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
-APART = ("compare", "monitor", "truth.json")
-"""What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
+APART = ("compare", "monitor", "tearsheet", "truth.json")
+"""What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence.
+The tear sheet goes with the version all the same where it is of its run (`governance.reports`)."""
 LEDGER = STORE / "ledger.jsonl"
 ACCESS_LOG = STORE / "access.jsonl"
 USERS = STORE / "users.db"

@@ -26,6 +26,7 @@ from governance.ledger import Ledger
 from governance.packing import log_model
 from governance.places import APART, LEDGER, resolve
 from governance.registry import Registry, read_registry
+from governance.reports import TEAR_SHEET, changed
 from governance.seal import seal
 from governance.state import State
 from governance.store import client as open_client
@@ -131,7 +132,22 @@ def project(
                 pen_for(root, lineage["author"], decides=False, required=False),
             )
         _finish(root, client, ledger, policy, record, evidence.metrics)
+        notes = [*notes, *_log_tear_sheet(root, client, str(record.payload["run_id"]), training)]
         return _result(record, created, notes)
+
+
+def _log_tear_sheet(root: Path, client: MlflowClient, run_id: str, training: Training) -> list[str]:
+    """Put the tear sheet beside the version, also where it came after it; one of another run stays out, and is told.
+
+    It is no evidence: no gate reads it, and no approval rests on it.
+    """
+    folder = training.reports / TEAR_SHEET
+    if not folder.is_dir():
+        return []
+    if stale := changed(root, folder):
+        return [f"the tear sheet is of another run ({stale[0]} changed since): `signals tearsheet` makes it again"]
+    client.log_artifacts(run_id, str(folder), TEAR_SHEET)
+    return []
 
 
 def _finish(

@@ -308,6 +308,34 @@ def catalogue(
     stage.catalogue(root, docs or root / DOCS)
 
 
+Scenarios = Annotated[
+    list[Path] | None,
+    typer.Option("--scenarios", help="A file of stress scenarios of your own, in the form of market/stress.yaml."),
+]
+
+
+@app.command()
+def risk(
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Session, YYYY-MM-DD; the newest that has signals if not given.")
+    ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Of the previewed signals, not the served ones.")] = False,
+    scenarios: Scenarios = None,
+) -> None:
+    """Show what a session's book may lose, and through what; write risk/date=D."""
+    from pipelines import risk as stage
+
+    stage.risk(_root(), as_of, preview=preview, scenarios=scenarios or ())
+
+
+@app.command()
+def tearsheet(scenarios: Scenarios = None) -> None:
+    """Write the last run's backtest as a page with plots, reports/tearsheet/index.html."""
+    from pipelines import tearsheet as stage
+
+    stage.tearsheet(_root(), scenarios or ())
+
+
 @app.command()
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,

@@ -27,6 +27,7 @@ INVARIANCES = REPORTS / "invariances.json"
 CATALOGUE = REPORTS / "features"
 RECOVERY = REPORTS / "truth.json"
 MONITOR = REPORTS / "monitor"
+TEAR_SHEET = REPORTS / "tearsheet"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
@@ -35,6 +36,8 @@ MLRUNS = Path("mlruns")
 SIGNALS = Path("signals")
 PREVIEW = Path("preview")
 SHADOW = Path("shadow")
+RISK = Path("risk")
+PREVIEW_RISK = RISK / "preview"
 
 
 def find_root() -> Path:

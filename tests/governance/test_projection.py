@@ -2,12 +2,15 @@
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from core.errors import BundleError, DataError, GovernanceError
+from core.files import write_json
 from governance import projection, runs, store
 from governance.registry import read_registry
+from governance.reports import digests
 
 MODEL = "layered-signals"
 
@@ -85,6 +88,43 @@ def test_what_commands_left_among_the_reports_is_no_evidence(world):
     files = {entry.path for entry in store.client(world.root).list_artifacts(registered.run_id)}
     assert "metrics.json" in files
     assert not files & {"truth.json", "compare"}
+
+
+def _tear_sheet(world, text="<html>tear sheet</html>"):
+    folder = world.root / "reports/tearsheet"
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").write_text(text)
+    write_json(folder / "made_of.json", digests(world.root, [Path("artifacts/bundle/weights.json")]))
+
+
+def test_the_tear_sheet_of_the_run_goes_with_the_version(world):
+    first = world.register()
+    client = store.client(world.root)
+    assert not client.list_artifacts(first.run_id, "tearsheet")
+    _tear_sheet(world)
+    again = world.register()
+    assert (again.version, again.created) == (1, False)
+    assert {f.path for f in client.list_artifacts(first.run_id, "tearsheet")} == {
+        "tearsheet/index.html",
+        "tearsheet/made_of.json",
+    }
+    world.approve(1)
+    world.promote(1)
+
+
+def test_the_tear_sheet_of_another_run_stays_out_and_is_told(world):
+    _tear_sheet(world)
+    world.train(weight=2.0)
+    registered = world.register()
+    assert not store.client(world.root).list_artifacts(registered.run_id, "tearsheet")
+    assert [note for note in registered.notes if "tear sheet is of another run (artifacts/bundle/weights.json" in note]
+
+
+def test_a_tear_sheet_that_does_not_say_of_what_is_refused(world):
+    _tear_sheet(world)
+    (world.root / "reports/tearsheet/made_of.json").write_text("{}")
+    with pytest.raises(DataError, match="names no file"):
+        world.register()
 
 
 def test_what_a_reviewer_finds_in_mlflow(world):

@@ -1,0 +1,214 @@
+"""`signals risk` and `signals tearsheet` as a user types them, on a small market written by hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from core.files import digest_tree, write_json, write_parquet
+from features.panel import pivot
+from pipelines import tearsheet as sheet
+from pipelines.cli import app
+from pipelines.layout import CLEAN
+from pipelines.panels import load_panel
+from pipelines.params import load_settings
+from pipelines.tables import write_tables
+from portfolio.backtest import backtest, target_weights
+from sources.calendar import sessions
+
+SYMBOLS = [f"S{k:02d}" for k in range(24)]
+DAYS = sessions(pd.Timestamp("2012-01-03").date(), pd.Timestamp("2015-12-31").date())
+LAST = str(DAYS[-1])
+OWN = """
+scenarios:
+  mine:
+    title: What I fear
+    market: -0.25
+    source: a guess
+"""
+
+
+def prices() -> pd.DataFrame:
+    rng = np.random.default_rng(12)
+    moves = rng.normal(0, 0.008, (len(DAYS), 1)) + rng.normal(0, 0.012, (len(DAYS), len(SYMBOLS)))
+    close = 50 * np.exp(np.cumsum(moves, axis=0)).ravel()
+    frame = pd.DataFrame(
+        {"date": np.repeat(DAYS, len(SYMBOLS)).astype("datetime64[ns]"), "symbol": SYMBOLS * len(DAYS)}
+    )
+    for name in ("open", "high", "low", "close"):
+        frame[name] = close
+    frame["high"], frame["low"] = 1.01 * close, 0.99 * close
+    return frame.assign(volume=1e6)
+
+
+def signals(count: int) -> pd.DataFrame:
+    days = DAYS[-count:]
+    values = np.random.default_rng(1).normal(size=count * len(SYMBOLS))
+    dates = np.repeat(days, len(SYMBOLS)).astype("datetime64[ns]")
+    return pd.DataFrame({"date": dates, "symbol": SYMBOLS * count, "signal": values})
+
+
+def write_day(folder: Path, rows: pd.DataFrame) -> None:
+    folder = folder / f"date={rows['date'].iloc[0]:%Y-%m-%d}"
+    write_parquet(folder / "signals.parquet", rows)
+    write_json(folder / "manifest.json", {"bundle": "b" * 64, "files": digest_tree(folder)})
+
+
+@pytest.fixture(scope="module")
+def made(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with data, signals of the last five sessions, and what a run leaves behind."""
+    root = tmp_path_factory.mktemp("risk") / "project"
+    root.mkdir()
+    shutil.copy2(repository / "dvc.yaml", root / "dvc.yaml")
+    values = yaml.safe_load((repository / "params.yaml").read_text())
+    values["data"].update(source="files", path="mine", start=None, end=None)
+    values["universe"].update(min_dollar_volume=0.0, coverage_sessions=63, break_sessions=63, dollar_volume_sessions=21)
+    values["backtest"].update(sector_neutral=True, hold_sessions=5)
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    table = prices()
+    sectors = pd.DataFrame({"symbol": SYMBOLS, "sector": (["Energy", "Financials", "Materials"] * 8)})
+    write_parquet(root / "mine/prices.parquet", table)
+    write_parquet(root / "mine/securities.parquet", sectors)
+    oof = signals(900)
+    write_parquet(root / "artifacts/stack/oof.parquet", oof)
+    from pipelines.books import clean
+
+    cleaned = clean({"prices": table, "securities": sectors}, DAYS[0].astype(object), DAYS[-1].astype(object)).tables
+    write_tables(root / CLEAN, cleaned)
+    settings = load_settings(root / "params.yaml")
+    panel = load_panel(root / CLEAN, settings.universe)
+    done = backtest(
+        pivot(oof, "signal", panel.dates, panel.symbols), panel["close"], panel["volume"], panel.dates,
+        settings.backtest, sector=panel.sector, level_break=panel["level_break"],
+    )  # fmt: skip
+    write_parquet(root / "artifacts/backtest/daily.parquet", done.daily)
+    write_json(root / "artifacts/bundle/manifest.json", {"digest": "b" * 64})
+    write_json(root / "reports/metrics.json", {"overfitting": {"trials": 12, "trial_sharpe_variance": 0.002}})
+    states = pd.DataFrame({"date": done.daily["date"], "part": "test", "regime": "calm"})
+    write_parquet(root / "reports/evaluation/daily.parquet", states)
+    for _, rows in oof[oof["date"] >= pd.Timestamp(DAYS[-5])].groupby("date"):
+        write_day(root / "signals", rows)
+    write_day(root / "preview", oof[oof["date"] == pd.Timestamp(DAYS[-1])])
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy = tmp_path / "project"
+    shutil.copytree(made, copy)
+    monkeypatch.setenv("SIGNALS_ROOT", str(copy))
+    monkeypatch.setattr(sheet, "out_of_date", lambda root, stage: {})
+    return copy
+
+
+def ask(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_the_book_is_the_backtests(root: Path) -> None:
+    (root / "own.yaml").write_text(OWN)
+    out = ask("risk", "--as-of", LAST, "--scenarios", str(root / "own.yaml"))
+    told = json.loads((root / f"risk/date={LAST}/risk.json").read_text())
+    settings = load_settings(root / "params.yaml")
+    panel = load_panel(root / CLEAN, settings.universe)
+    signal = pivot(signals(900), "signal", panel.dates, panel.symbols)
+    expected = dict(zip(SYMBOLS, target_weights(signal, settings.backtest, panel.sector)[-1], strict=True))
+    weights = {line["symbol"]: line["weight"] for line in told["contributions"]}
+    assert weights == pytest.approx({name: weight for name, weight in expected.items() if weight})
+    assert {line["scenario"] for line in told["stress"]} > {"mine", "covid_2020"}
+    assert told["drawdown"]["worst"] > 0
+    assert told["warnings"] == []
+    assert {line["factor"] for line in told["exposures"]} == {
+        "market",
+        "size",
+        "momentum",
+        "low_volatility",
+        "reversal",
+    }
+    for text in (
+        "Loss of the next session",
+        "filtered_ewma",
+        "Exposure by sector",
+        "Energy",
+        "Stress, by part",
+        "mine",
+    ):
+        assert text in out
+    page = (root / f"risk/date={LAST}/risk.html").read_text()
+    assert "What I fear" in page
+    assert str(root) not in page + json.dumps(told)
+    ask("risk", "--scenarios", str(root / "own.yaml"))
+    assert (root / f"risk/date={LAST}/risk.html").read_text() == page
+
+
+def test_a_preview_of_one_session_is_marked_and_kept_apart(root: Path) -> None:
+    out = ask("risk", "--preview")
+    assert "PREVIEW" in out
+    assert "signals of 1 of the last 5 sessions are there" in out
+    told = json.loads((root / f"risk/preview/date={LAST}/risk.json").read_text())
+    assert told["preview"] is True
+    assert told["figures"]["gross"] == pytest.approx(1.0)
+    assert not (root / f"risk/date={LAST}").exists()
+
+
+def test_what_is_refused(root: Path) -> None:
+    assert "no date" in ask("risk", "--as-of", "yesterday", code=4)
+    assert f"the newest are of {LAST}" in ask("risk", "--as-of", "2015-01-05", code=4)
+    assert "is no file" in ask("risk", "--scenarios", "nowhere.yaml", code=2)
+    shutil.rmtree(root / "preview")
+    assert "`signals preview`" in ask("risk", "--preview", code=4)
+    rows = signals(1).assign(date=pd.Timestamp("2016-03-01"))
+    write_day(root / "signals", rows)
+    assert f"the last before it is {LAST}" in ask("risk", code=4)
+    few = signals(1).head(5)
+    write_day(root / "signals", few)
+    assert "not as it was written" not in ask("risk", "--as-of", LAST)
+    (root / f"signals/date={LAST}/signals.parquet").write_bytes(b"")
+    assert "not as it was written" in ask("risk", "--as-of", LAST, code=3)
+    assert not (root / "risk/date=2016-03-01").exists()
+
+
+def test_too_few_signals_make_no_book(root: Path) -> None:
+    shutil.rmtree(root / "signals")
+    write_day(root / "signals", signals(1).head(5))
+    assert "backtest.min_names (20)" in ask("risk", code=3)
+
+
+def test_the_tear_sheet_of_the_run(root: Path) -> None:
+    out = ask("tearsheet")
+    assert "written: reports/tearsheet/index.html" in out
+    assert "value at risk at 95% by filtered_ewma: " in out
+    page = (root / "reports/tearsheet/index.html").read_text()
+    for text in ("By regime.", "By part.", "What would a crisis do?", "12 trials", "peaks_over_threshold"):
+        assert text in page
+    figures = json.loads((root / "reports/tearsheet/figures.json").read_text())
+    assert figures["luck"]["trials"] == 12
+    assert figures["book"]["date"] == LAST
+    made_of = json.loads((root / "reports/tearsheet/made_of.json").read_text())
+    assert "artifacts/backtest/daily.parquet" in made_of
+    assert "artifacts/bundle/manifest.json" in made_of
+    ask("tearsheet")
+    assert (root / "reports/tearsheet/index.html").read_text() == page
+
+
+def test_a_run_in_pieces_is_refused_and_changed_code_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sheet, "out_of_date", lambda root, stage: {"backtest": {"artifacts/stack"}})
+    assert "artifacts/stack is not of the run that backtest belongs to" in ask("tearsheet", code=3)
+    assert not (root / "reports/tearsheet").exists()
+    monkeypatch.setattr(sheet, "out_of_date", lambda root, stage: {"ingest": {"data/files"}, "stack": {"core"}})
+    words = sheet.require_one_run(root)
+    assert words == ["the run on disk is not of the parameters, code and data of now (ingest, stack)"]
+
+
+def test_without_a_run_it_says_what_to_run(root: Path) -> None:
+    shutil.rmtree(root / "artifacts")
+    assert "dvc repro" in ask("tearsheet", code=3)
