@@ -78,7 +78,7 @@ class Holdings:
 
     def held(self) -> Holdings:
         """The same without the symbols that are not held."""
-        there = np.flatnonzero(self.weights)
+        there = np.flatnonzero(self.weights).tolist()
         told = self.loadings
         return Holdings(
             self.date,
@@ -203,7 +203,7 @@ def _notes(book: Holdings, returns: Array) -> list[str]:
             f"{missing:.1%} of the book's past has no return and counts as none earned: its risk is told too low"
         )
     if book.loadings.assumed.any():
-        few = [str(book.symbols[k]) for k in np.flatnonzero(book.loadings.assumed)]
+        few = [str(book.symbols[k]) for k in np.flatnonzero(book.loadings.assumed).tolist()]
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         notes.append(
             f"{', '.join(few[:5])}{more}: too few returns for loadings, so the market's beta of 1 and no style is "

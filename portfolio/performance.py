@@ -165,12 +165,12 @@ def drawdown_state(daily: pd.DataFrame) -> DrawdownState:
     # The last time that the highest value was reached.
     peak = len(path) - 1 - int(path[::-1].argmax())
     day = _day(daily["date"].to_list(), peak)
-    return DrawdownState(float(depth[-1]), float(depth.max()), None if day is pd.NaT else day, len(path) - 1 - peak)
+    return DrawdownState(float(depth[-1]), float(depth.max()), day, len(path) - 1 - peak)
 
 
-def _day(dates: list[pd.Timestamp], place: int) -> pd.Timestamp:
+def _day(dates: list[pd.Timestamp], place: int) -> pd.Timestamp | None:
     """Session of a place in the wealth; the start, before the first session, has none."""
-    return dates[place - 1] if place else pd.NaT
+    return dates[place - 1] if place else None
 
 
 def _rolling(values: ArrayLike, window: int) -> pd.api.typing.Rolling:

@@ -127,7 +127,7 @@ def style_returns(returns: Array, traded: Array, universe: Mask) -> dict[str, Ar
         )
     daily, value = pd.DataFrame(returns), pd.DataFrame(traded)
     mean_value = value.rolling(QUARTER, min_periods=QUARTER // 2).mean()
-    growth = np.log1p(daily.clip(lower=-1 + 1e-9)).shift(MONTH)
+    growth = pd.DataFrame(np.log1p(daily.clip(lower=-1 + 1e-9))).shift(MONTH)
     traits = {
         "size": -mean_value.where(mean_value > 0),
         "momentum": growth.rolling(YEAR - MONTH, min_periods=(YEAR - MONTH) // 2).sum(),

@@ -31,7 +31,7 @@ from portfolio.performance import (
     worst_drawdowns,
 )
 from reporting import figures, tearplots
-from reporting.page import Card, Page
+from reporting.page import Card, Page, Verdict
 from reporting.risk import book_sections, drawdown_words, plain
 from reporting.verdict import LUCK_RULED_OUT
 
@@ -152,7 +152,9 @@ def _figures(daily: pd.DataFrame, record: Record) -> dict[str, Any]:
 def _cards(told: Mapping[str, Any]) -> list[Card]:
     money, luck = told["summary"], told["luck"]
     deflated = luck["dsr"]
-    sure = None if deflated is None or np.isnan(deflated) else ("good" if deflated >= LUCK_RULED_OUT else "bad")
+    sure: Verdict | None = (
+        None if deflated is None or np.isnan(deflated) else ("good" if deflated >= LUCK_RULED_OUT else "bad")
+    )
     return [
         Card("Return a year, net", money["net_return"], f"gross {money['gross_return']:.1%}", None, ".1%"),
         Card("Volatility a year", money["volatility"], "", None, ".1%"),
