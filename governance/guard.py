@@ -42,6 +42,8 @@ class Served:
         Gates that the version fails and is served in spite of: who, why, until when.
     warnings
         Everything an operator should know; empty on a good day.
+    hindsight
+        Whether it stands in for a moment at which nothing had been in production yet.
     """
 
     version: int
@@ -50,9 +52,16 @@ class Served:
     promotion: Record
     waivers: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
+    hindsight: bool = False
 
 
-def serving(root: Path, model: str = MODEL, require_second_person: bool = True, now: datetime | None = None) -> Served:
+def serving(
+    root: Path,
+    model: str = MODEL,
+    require_second_person: bool = True,
+    now: datetime | None = None,
+    at: datetime | None = None,
+) -> Served:
     """The version to serve.
 
     Parameters
@@ -61,12 +70,15 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
         Root of the checkout.
     now
         Moment to judge waivers by; the clock where not given.
+    at
+        A moment of the past, to serve what was in production then, under the waivers of then; before the first
+        promotion the present champion stands in. What is stored must hold today all the same.
 
     Raises
     ------
     GovernanceError
-        No version was ever promoted, the ledger is broken, or neither the champion nor a champion
-        before it still holds; the reason is named.
+        No version was ever promoted, none was in production at the moment, the ledger is broken, or neither the
+        champion nor a champion before it still holds; the reason is named.
     StorageError
         The database stayed locked.
     """
@@ -75,20 +87,25 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
     registry = read_registry(root, model)
     state = State(chain)
     warnings = [*ledger_doubts(root, chain, registry, now)]
-    if state.champion is None:
-        raise GovernanceError(_how_to_promote(state))
+    then = state if at is None else state.until(at)
+    hindsight = not then.chain.of_kind("promoted")
+    if hindsight:
+        then = state
+    if then.champion is None:
+        raise GovernanceError(_how_to_promote(state) if then is state else _none_at(at))
+    judged = now if at is None or hindsight else at
     refused: list[str] = []
-    for record in _newest_first(state):
+    for record in _newest_first(then):
         version = int(record.payload["version"])
-        problems = version_problems(root, registry, state, record, require_second_person, now)
+        problems = version_problems(root, registry, state, record, require_second_person, judged)
         if not problems:
             if refused:
                 warnings.append(f"version {version}, the last good champion, keeps serving: {'; '.join(refused)}")
-            warnings += alias_doubts(registry, state)
+            warnings += alias_doubts(registry, state) if then is state else _taken_back(state, version, judged)
             registration = state.registration(version).payload
             used = [
                 {**waiver.payload, "by": waiver.actor}
-                for gate, waiver in state.waivers(version, now.date()).items()
+                for gate, waiver in state.waivers(version, judged.date()).items()
                 if _fails(state, record, gate)
             ]
             return Served(
@@ -98,6 +115,7 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
                 promotion=record,
                 waivers=tuple(used),
                 warnings=tuple(warnings),
+                hindsight=hindsight,
             )
         refused.append(
             f"version {version} is refused: {problems[0]}"
@@ -106,6 +124,19 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
     raise GovernanceError(
         f"no version may be served: {'; '.join(refused)}; run `signals status`, then promote or register again"
     )
+
+
+def _none_at(moment: datetime | None) -> str:
+    return (
+        f"no version was in production at {moment:%Y-%m-%d %H:%M} UTC: the one before had been rolled back; "
+        f"`signals history` tells why"
+    )
+
+
+def _taken_back(state: State, version: int, since: datetime) -> list[str]:
+    """Warnings about a version of the past that was rolled back after the moment it is asked for."""
+    found = [r for r in state.chain.of_kind("rolled_back") if r.payload["version"] == version and r.at > since]
+    return [f"version {version} was rolled back at {r.at:%Y-%m-%d %H:%M} UTC: {r.payload['reason']}" for r in found]
 
 
 def _newest_first(state: State) -> list[Record]:

@@ -6,7 +6,7 @@ Pure functions of the verified chain. The MLflow registry is a projection of thi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -122,6 +122,11 @@ class State:
             if version is not None:
                 found.append(Reign(int(version), change.at, end.at if end else None, change, end))
         return tuple(found)
+
+    def until(self, moment: datetime) -> State:
+        """The registry as the ledger told it at a moment."""
+        told = tuple(record for record in self.chain.records if record.at <= moment)
+        return replace(self, chain=Chain(told))
 
     def reign_at(self, moment: datetime) -> Reign | None:
         """The version in production at a moment."""

@@ -29,7 +29,7 @@ from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from models.profile import missing_features
 from pipelines.features import describe
-from pipelines.params import Inputs, parse_inputs
+from pipelines.inputs import Inputs, parse_inputs
 from sources.base import Source
 from sources.calendar import last_completed, sessions
 from sources.cleaning import LOOKBACKS, clean

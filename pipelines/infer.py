@@ -5,25 +5,52 @@ Fails closed: whatever does not fit ends it with one line, and the previous outp
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from core.errors import DataError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
 from models.bundle import Bundle
+from models.outlook import with_outlook
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
+from pipelines.inputs import Serving, load_serving
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
-from pipelines.params import load_settings
-from pipelines.policy import load_policy
+from pipelines.log import Log
+from sources.base import Source
+from sources.calendar import last_completed
+from sources.closing import superseded
+
+MANIFEST = "manifest.json"
 
 
-def infer(as_of: str | None = None, force: bool = False) -> Path:
-    """Write the session's signals of the champion; return their folder.
+@dataclass(eq=False)
+class Job:
+    """What the sessions of one command share."""
+
+    root: Path
+    settings: Serving
+    source: Source
+    log: Log
+    now: datetime
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, log: Log) -> Job:
+        """The job of the checkout that the command is run in."""
+        root = find_root()
+        settings = load_serving(root / PARAMS)
+        return cls(root, settings, settings.open_source(), log, datetime.now(UTC))
+
+
+def infer(as_of: str | None = None, force: bool = False, log: Log | None = None) -> Path:
+    """Write the session's signals of its champion; return their folder.
 
     Parameters
     ----------
@@ -45,29 +72,52 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     GovernanceError
         There is no valid champion.
     """
+    job = Job.open(log or Log("infer"))
+    return serve(job, resolve_session(as_of, job.source), force)
+
+
+def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
+    """Write the signals of one session, made by the champion of that session (see `infer`).
+
+    The champion of a session is the version in production when the next session closed, which is the last moment at
+    which the daily job could have been asked for it without a date; for the latest session that is now.
+    """
     from governance.guard import serving
 
-    root = find_root()
-    policy = load_policy(root)
-    served = serving(root, policy.model, policy.require_second_person)
+    job.log.begin(session)
+    policy, at = job.settings.governance, None
+    if session < last_completed(job.now):
+        at = superseded(session)
+    served = serving(job.root, policy.model, policy.require_second_person, job.now, at=at)
+    job.log.know(version=served.version)
     waived = [
         f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
         for waiver in served.waivers
     ]
     warnings = [*served.warnings, *waived]
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    origin = {"version": served.version, "bundle": served.digest, "warnings": warnings}
-    return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
+        job.log.warning(warning)
+    origin = {
+        "version": served.version,
+        "bundle": served.digest,
+        "hindsight": served.hindsight,
+        "warnings": warnings,
+    }
+    bundle = job.bundles.get(served.digest) or Bundle.load(served.bundle_path)
+    job.bundles[served.digest] = bundle
+    return _write_day(job, job.root / SIGNALS, bundle, session, origin, force)
 
 
-def preview(as_of: str = "latest") -> Path:
+def preview(as_of: str = "latest", log: Log | None = None) -> Path:
     """Write what the latest candidate would say, apart from the served signals and marked PREVIEW."""
-    root = find_root()
-    bundle = Bundle.load(root / BUNDLE)
+    job = Job.open(log or Log("preview"))
+    bundle = Bundle.load(job.root / BUNDLE)
     origin = {"preview": True, "bundle": bundle.digest}
-    folder = _write_day(root, root / PREVIEW, bundle, as_of, origin, force=True)
-    show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
+    session = resolve_session(as_of, job.source)
+    job.log.begin(session)
+    folder = _write_day(job, job.root / PREVIEW, bundle, session, origin, force=True)
+    if not job.log.as_json:
+        show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
     return folder
 
 
@@ -75,21 +125,21 @@ def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
     """Print the first and the last ranks of a day."""
     ordered = signals.sort_values("rank")
     rows = pd.concat([ordered.head(ends), ordered.tail(ends)])
-    columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "top_reasons"]
+    columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "stance"]
+    columns.append("top_reasons")
     told = rows[columns].map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
     Printer().table(title, columns, told.to_numpy().tolist())
 
 
 def _write_day(
-    root: Path, out: Path, bundle: Bundle, as_of: str | None, origin: Mapping[str, Any], force: bool
+    job: Job, out: Path, bundle: Bundle, session: np.datetime64, origin: Mapping[str, Any], force: bool
 ) -> Path:
-    source = load_settings(root / PARAMS).open_source()
-    session = resolve_session(as_of, source)
-    day = prepare_day(source, bundle, session)
+    day = prepare_day(job.source, bundle, session)
     until = bundle.profile["trained_until"]
     in_sample = until is not None and str(session) <= until
     if in_sample:
-        print(f"warning: {session} is in sample: the bundle learned from outcomes up to {until}", file=sys.stderr)
+        job.log.warning(f"{session} is in sample: the bundle learned from outcomes up to {until}")
+    rule = job.settings.daily.stance
     folder = out / f"date={session}"
     manifest = {
         **origin,
@@ -97,18 +147,45 @@ def _write_day(
         "data": day.data_digest,
         "symbols": len(day.own),
         "in_sample": in_sample,
+        "stance": rule.model_dump(),
     }
+    where = folder.relative_to(job.root)
     if not force and _stands(folder, manifest):
-        print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
+        message = f"{where} already holds these signals: nothing to do (--force writes them again)"
+        job.log.result("unchanged", message, exit_code=0, folder=str(where))
         return folder
-    signals = bundle.predict(day.rows, day.scale, day.session)
+    predicted = bundle.predict(day.rows, day.scale, day.session)
+    signals, market = with_outlook(bundle, day.rows, day.session, predicted, rule)
+    publish(folder, signals, {**manifest, "market": market})
+    message = f"{len(signals)} signals for {session} in {where}"
+    job.log.result("written", message, exit_code=0, folder=str(where), symbols=len(signals))
+    return folder
+
+
+def publish(folder: Path, signals: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+    """Put a day's signals and their manifest in the place of the folder, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        The disk refused; what stood there stands.
+    """
     with atomic_directory(folder) as temporary:
         write_parquet(temporary / "signals.parquet", signals)
-        mark = "# PREVIEW: not promoted, not for trading\n" if origin.get("preview") else ""
+        mark = "# PREVIEW: not promoted, not for trading\n" if manifest.get("preview") else ""
         write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
-        write_json(temporary / "manifest.json", {**manifest, "files": digest_tree(temporary)})
-    print(f"{len(signals)} signals for {session} in {folder.relative_to(root)}")
-    return folder
+        write_json(temporary / MANIFEST, {**manifest, "files": digest_tree(temporary)})
+
+
+def whole_day(folder: Path) -> dict[str, Any] | None:
+    """Manifest of a day's folder; None unless it is there and every file is as it was written."""
+    try:
+        found = read_json(folder / MANIFEST)
+    except DataError:
+        return None
+    if not isinstance(found, dict) or found.get("files") != digest_tree(folder, skip=(MANIFEST,)):
+        return None
+    return found
 
 
 def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -117,15 +194,17 @@ def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
     Raises
     ------
     DataError
-        It holds signals made by another bundle or from other data.
+        It holds signals made by another bundle, from other data or by another rule of stances.
     """
-    if not (folder / "manifest.json").is_file():
+    found = whole_day(folder)
+    if found is None:
         return False
-    found = read_json(folder / "manifest.json")
-    if found.get("files") != digest_tree(folder, skip=("manifest.json",)):
-        return False
-    for part, reason in (("bundle", "by another champion"), ("data", "from other data (the source has changed since)")):
-        if found[part] != manifest[part]:
+    for part, reason in (
+        ("bundle", "by another champion"),
+        ("data", "from other data (the source has changed since)"),
+        ("stance", "with other stances (params.yaml: daily.stance has changed since)"),
+    ):
+        if part in found and found[part] != manifest[part]:
             raise DataError(
                 f"signals for {found['date']} were already served {reason}: look at the difference, then pass "
                 "--force to replace them"
