@@ -45,6 +45,8 @@ class Served:
         Gates that the version fails and is served in spite of: who, why, until when.
     warnings
         Everything an operator should know; empty on a good day.
+    hindsight
+        Whether it stands in for a moment at which nothing had been in production yet.
     """
 
     version: int
@@ -53,6 +55,7 @@ class Served:
     promotion: Record
     waivers: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
+    hindsight: bool = False
 
 
 def serving(
@@ -60,6 +63,7 @@ def serving(
     model: str = MODEL,
     require_second_person: bool = True,
     now: datetime | None = None,
+    at: datetime | None = None,
     require_signatures: bool = False,
 ) -> Served:
     """The version to serve.
@@ -70,14 +74,18 @@ def serving(
         Root of the checkout.
     now
         Moment to judge waivers by; the clock where not given.
+    at
+        A moment of the past, to serve what was in production then, under the waivers of then; before the first
+        promotion the present champion stands in. What is stored must hold today all the same, and a stop that is
+        in force today stops the past too.
     require_signatures
         Whether a decision counts only where it is signed.
 
     Raises
     ------
     GovernanceError
-        A stop is in force, no version was ever promoted, the ledger is broken, or neither the champion nor one
-        before it still holds; the reason is named.
+        A stop is in force, no version was ever promoted, none was in production at the moment, the ledger is
+        broken, or neither the champion nor one before it still holds; the reason is named.
     StorageError
         The database stayed locked.
     """
@@ -87,22 +95,27 @@ def serving(
     refuse_stopped(state)
     registry = read_registry(root, model)
     warnings = [*ledger_doubts(root, chain, registry, now), *state.doubts]
-    if state.champion is None:
-        raise GovernanceError("; ".join([_how_to_promote(state), *state.doubts]))
+    then = state if at is None else state.until(at)
+    hindsight = not then.chain.of_kind("promoted")
+    if hindsight:
+        then = state
+    if then.champion is None:
+        raise GovernanceError("; ".join([_how_to_promote(state) if then is state else _none_at(at), *state.doubts]))
+    judged = now if at is None or hindsight else at
     refused: list[str] = []
-    for record in _newest_first(state):
+    for record in _newest_first(then):
         version = int(record.payload["version"])
-        problems = version_problems(root, registry, state, record, require_second_person, now)
-        found = state.promoted_registration(record)
+        problems = version_problems(root, registry, then, record, require_second_person, judged)
+        found = then.promoted_registration(record)
         if found is not None and not problems:
             if refused:
                 warnings.append(f"version {version}, the last good champion, keeps serving: {'; '.join(refused)}")
-            warnings += alias_doubts(registry, state)
+            warnings += alias_doubts(registry, state) if then is state else _taken_back(state, version, judged)
             registration = found.payload
             used = [
                 {**waiver.payload, "by": waiver.actor}
-                for gate, waiver in state.waivers(version, now.date()).items()
-                if _fails(state, record, gate)
+                for gate, waiver in then.waivers(version, judged.date()).items()
+                if _fails(then, record, gate)
             ]
             return Served(
                 version=version,
@@ -111,6 +124,7 @@ def serving(
                 promotion=record,
                 waivers=tuple(used),
                 warnings=tuple(warnings),
+                hindsight=hindsight,
             )
         refused.append(
             f"version {version} is refused: {problems[0]}"
@@ -131,6 +145,19 @@ def refuse_stopped(state: State) -> None:
     """
     if state.stop is not None:
         raise GovernanceError(f"{state.stop}; nothing is served or promoted until `signals unfreeze --reason TEXT`")
+
+
+def _none_at(moment: datetime | None) -> str:
+    return (
+        f"no version was in production at {moment:%Y-%m-%d %H:%M} UTC: the one before had been rolled back; "
+        f"`signals history` tells why"
+    )
+
+
+def _taken_back(state: State, version: int, since: datetime) -> list[str]:
+    """Warnings about a version of the past that was rolled back after the moment it is asked for."""
+    found = [r for r in state.chain.of_kind("rolled_back") if r.payload["version"] == version and r.at > since]
+    return [f"version {version} was rolled back at {r.at:%Y-%m-%d %H:%M} UTC: {r.payload['reason']}" for r in found]
 
 
 def _newest_first(state: State) -> list[Record]:

@@ -6,7 +6,7 @@ Pure functions of the verified chain. The MLflow registry is a projection of thi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -171,6 +171,14 @@ class State:
             if version is not None:
                 found.append(Reign(int(version), change.at, end.at if end else None, change, end))
         return tuple(found)
+
+    def until(self, moment: datetime) -> State:
+        """The registry as the ledger told it at a moment: all records down to the last one of that time.
+
+        What stands above a record counts with it, even where a clock that was set back dates it later.
+        """
+        count = max((n for n, record in enumerate(self.chain.records, 1) if record.at <= moment), default=0)
+        return replace(self, chain=Chain(self.chain.records[:count]))
 
     def reign_at(self, moment: datetime) -> Reign | None:
         """The version in production at a moment."""

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import SignalsError
+from pipelines.log import Log, told
 
 
 class _OneLine(TyperGroup):
@@ -19,7 +20,7 @@ class _OneLine(TyperGroup):
         try:
             return super().invoke(ctx)
         except SignalsError as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            Log(str(ctx.invoked_subcommand)).failure(error)
             raise typer.Exit(error.exit_code) from None
 
 
@@ -28,8 +29,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Equity signals under governed promotion. Exit codes: 0 done, 2 parameters, 3 data, 4 session, 5 leakage, "
-    "6 bundle, 7 governance, 8 storage, 9 a stage failed.",
+    help="Equity signals under governed promotion. Exit codes: 0 done, 1 a fault, 2 parameters, 3 data, 4 session, "
+    "5 leakage, 6 bundle, 7 governance, 8 storage, 9 a stage failed, 10 no solution.",
 )
 
 keys = typer.Typer(no_args_is_help=True, help="Keys that sign decisions.")
@@ -40,6 +41,9 @@ By = Annotated[str | None, typer.Option("--by", help="Who decides, as 'Name <ema
 AsOf = Annotated[
     str | None,
     typer.Option("--as-of", help="Session, YYYY-MM-DD, or latest (of the data); else the last completed one."),
+]
+JsonLogs = Annotated[
+    bool, typer.Option("--json-logs", help="Tell everything in JSON lines on standard error, as SIGNALS_LOG=json does.")
 ]
 
 
@@ -232,21 +236,43 @@ def history(at: Annotated[str | None, typer.Option("--at", help="A day or a mome
 def infer(
     as_of: AsOf = None,
     force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+    json_logs: JsonLogs = False,
 ) -> None:
-    """Write the day's signals of the champion."""
-    from pipelines import infer as stage
+    """Write a session's signals, made by its champion."""
+    log = Log("infer", json_logs)
+    with told(log):
+        from pipelines import infer as stage
 
-    stage.infer(as_of, force)
+        stage.infer(as_of, force, log)
+
+
+@app.command()
+def backfill(
+    start: Annotated[str, typer.Option("--start", help="First day, YYYY-MM-DD.")],
+    end: Annotated[str, typer.Option("--end", help="Last day, YYYY-MM-DD.")],
+    force: Annotated[bool, typer.Option("--force", help="Write again the sessions that stand already.")] = False,
+    json_logs: JsonLogs = False,
+) -> None:
+    """Write the signals of every session of a range; those that stand are skipped."""
+    log = Log("backfill", json_logs)
+    with told(log):
+        from pipelines import backfill as stage
+
+        worst = stage.backfill(start, end, force, log)
+    raise typer.Exit(worst)
 
 
 @app.command()
 def preview(
     as_of: Annotated[str, typer.Option("--as-of", help="Session, YYYY-MM-DD; else the data's last.")] = "latest",
+    json_logs: JsonLogs = False,
 ) -> None:
     """Write the signals of the bundle on disk, marked PREVIEW, apart from the served ones."""
-    from pipelines import infer as stage
+    log = Log("preview", json_logs)
+    with told(log):
+        from pipelines import infer as stage
 
-    stage.preview(as_of)
+        stage.preview(as_of, log)
 
 
 @app.command()
@@ -277,11 +303,14 @@ def retrain(
 def shadow(
     as_of: AsOf = None,
     force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+    json_logs: JsonLogs = False,
 ) -> None:
     """Write the day's signals of the versions in monitoring.shadow, apart from the served ones."""
-    from pipelines import infer as stage
+    log = Log("shadow", json_logs)
+    with told(log):
+        from pipelines import infer as stage
 
-    stage.shadow(as_of, force)
+        stage.shadow(as_of, force, log)
 
 
 @app.command()

@@ -28,8 +28,7 @@ from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from models.profile import missing_features
-from pipelines.features import describe
-from pipelines.params import Inputs, parse_inputs
+from pipelines.inputs import Inputs, parse_inputs
 from sources.base import Source
 from sources.calendar import last_completed, sessions
 from sources.cleaning import LOOKBACKS, clean
@@ -166,18 +165,20 @@ def require_same_features(bundle: Bundle, inputs: Inputs) -> None:
         Names the first such feature.
     """
     remedy = "check out the commit that the version names, or train and promote a version with this code"
-    known = {feature.name: describe(feature) for feature in inputs.features}
+    known = {feature.name: feature for feature in inputs.features}
     for told in bundle.declared:
         name = told["name"]
         if name not in known:
             raise BundleError(f"this code has no feature {name!r}: {remedy}")
-        differs = [part for part in _DECIDING if known[name][part] != told[part]]
-        if differs:
-            part = differs[0]
-            raise BundleError(
-                f"feature {name!r} is declared with {part} {known[name][part]!r}, the bundle was made with "
-                f"{told[part]!r}: {remedy}"
-            )
+        for part in _DECIDING:
+            value = getattr(known[name], part)
+            # the bundle's JSON knows no tuples
+            value = list(value) if isinstance(value, tuple) else value
+            if value != told[part]:
+                raise BundleError(
+                    f"feature {name!r} is declared with {part} {value!r}, the bundle was made with "
+                    f"{told[part]!r}: {remedy}"
+                )
 
 
 def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:

@@ -20,6 +20,7 @@ from sources.calendar import sessions
 
 MANIFEST = "manifest.json"
 _NEEDED = ("date", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong")
+_WORDS = ("behaviour", "stance", "top_reasons")
 _TOLD = ("version", "bundle", "files", "symbols")
 
 
@@ -30,7 +31,7 @@ class History:
     Attributes
     ----------
     rows
-        Rows of whole days: the columns of signals.parquet but the reasons, `version` and `in_sample`; by date.
+        Rows of whole days: the numbers of signals.parquet and not its words, `version` and `in_sample`; by date.
     days
         A row a session from the first folder on: `date, state, version, in_sample, warnings, problem`.
     """
@@ -76,7 +77,7 @@ def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
     days = pd.DataFrame(lines, columns=["date", "state", "version", "in_sample", "warnings", "problem"])
     days["date"] = days["date"].astype("datetime64[ns]")
     rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_NEEDED, "version", "in_sample"])
-    return History(rows.drop(columns="top_reasons", errors="ignore"), days)
+    return History(rows.drop(columns=[*_WORDS], errors="ignore"), days)
 
 
 def _folders(folder: Path) -> dict[np.datetime64, Path]:

@@ -5,22 +5,31 @@ Fails closed: whatever does not fit ends it with one line, and the previous outp
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from core.errors import ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
-from governance.outputs import manifest_digest
-from governance.policy import load_policy
+from governance.outputs import MANIFEST, manifest_digest
 from models.bundle import Bundle
+from models.outlook import with_outlook
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
+from pipelines.inputs import Serving, load_serving
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
-from pipelines.params import load_settings
+from pipelines.log import Log
+from sources.base import Source
+from sources.calendar import last_completed
+from sources.closing import superseded
+
+if TYPE_CHECKING:
+    from governance.state import State
 
 _MARKS = {
     "preview": "# PREVIEW: not promoted, not for trading\n",
@@ -28,8 +37,36 @@ _MARKS = {
 }
 
 
-def infer(as_of: str | None = None, force: bool = False) -> Path:
-    """Write the session's signals of the champion; return their folder.
+@dataclass(eq=False)
+class Job:
+    """What the sessions of one command share."""
+
+    root: Path
+    settings: Serving
+    source: Source
+    log: Log
+    now: datetime
+    bundles: dict[str, Bundle] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, log: Log) -> Job:
+        """The job of the checkout that the command is run in."""
+        root = find_root()
+        settings = load_serving(root / PARAMS)
+        return cls(root, settings, settings.open_source(), log, datetime.now(UTC))
+
+    def read_state(self) -> State:
+        """What the records of the ledger that count tell now."""
+        from governance.ledger import Ledger
+        from governance.places import LEDGER
+        from governance.trust import read_state
+
+        chain = Ledger(self.root / LEDGER).read()
+        return read_state(self.root, chain, self.settings.governance.require_signatures)
+
+
+def infer(as_of: str | None = None, force: bool = False, log: Log | None = None) -> Path:
+    """Write the session's signals of its champion; return their folder.
 
     Parameters
     ----------
@@ -49,36 +86,66 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     BundleError
         The champion is not one that this code can feed.
     GovernanceError
-        There is no valid champion.
+        There is no valid champion, or a stop is in force.
+    """
+    job = Job.open(log or Log("infer"))
+    return serve(job, resolve_session(as_of, job.source), force)
+
+
+def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
+    """Write the signals of one session, made by the champion of that session (see `infer`).
+
+    The champion of a session is the version in production when the next session closed, which is the last moment at
+    which the daily job could have been asked for it without a date; for the latest session that is now.
     """
     from governance.guard import serving
 
-    root = find_root()
-    policy = load_policy(root)
-    served = serving(root, policy.model, policy.require_second_person, require_signatures=policy.require_signatures)
+    job.log.begin(session)
+    policy, at = job.settings.governance, None
+    if session < last_completed(job.now):
+        at = superseded(session)
+    served = serving(
+        job.root,
+        policy.model,
+        policy.require_second_person,
+        job.now,
+        at=at,
+        require_signatures=policy.require_signatures,
+    )
+    job.log.know(version=served.version)
     waived = [
         f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
         for waiver in served.waivers
     ]
     warnings = [*served.warnings, *waived]
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    promoted = f"{served.promotion.seq}:{served.promotion.hash}"
-    origin = {"version": served.version, "bundle": served.digest, "promotion": promoted, "warnings": warnings}
-    return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
+        job.log.warning(warning)
+    origin = {
+        "version": served.version,
+        "bundle": served.digest,
+        "promotion": f"{served.promotion.seq}:{served.promotion.hash}",
+        "hindsight": served.hindsight,
+        "warnings": warnings,
+    }
+    bundle = job.bundles.get(served.digest) or Bundle.load(served.bundle_path)
+    job.bundles[served.digest] = bundle
+    return _write_day(job, job.root / SIGNALS, bundle, session, origin, force)
 
 
-def preview(as_of: str = "latest") -> Path:
+def preview(as_of: str = "latest", log: Log | None = None) -> Path:
     """Write what the latest candidate would say, apart from the served signals and marked PREVIEW."""
-    root = find_root()
-    bundle = Bundle.load(root / BUNDLE)
+    job = Job.open(log or Log("preview"))
+    bundle = Bundle.load(job.root / BUNDLE)
     origin = {"preview": True, "bundle": bundle.digest}
-    folder = _write_day(root, root / PREVIEW, bundle, as_of, origin, force=True)
-    show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
+    session = resolve_session(as_of, job.source)
+    job.log.begin(session)
+    folder = _write_day(job, job.root / PREVIEW, bundle, session, origin, force=True)
+    if not job.log.as_json:
+        show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
     return folder
 
 
-def shadow(as_of: str | None = None, force: bool = False) -> list[Path]:
+def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None) -> list[Path]:
     """Write what the versions of `monitoring.shadow` would say, apart from the served signals; return the folders.
 
     Raises
@@ -86,30 +153,33 @@ def shadow(as_of: str | None = None, force: bool = False) -> list[Path]:
     ConfigError
         No version is named.
     GovernanceError
-        A version is unknown, or its stored files are not those that were registered.
+        A version is unknown, its stored files are not those that were registered, or a stop is in force.
     DataError, SessionError, BundleError
         As in `infer`.
     """
     from governance.guard import file_problems
     from governance.places import resolve
     from governance.promotion import version_number
-    from governance.trust import state_now
+    from pipelines.params import load_settings
 
-    root = find_root()
-    settings = load_settings(root / PARAMS)
-    if not settings.monitoring.shadow:
+    job = Job.open(log or Log("shadow"))
+    named = load_settings(job.root / PARAMS).monitoring.shadow
+    if not named:
         raise ConfigError("monitoring.shadow = []: name versions, or aliases such as candidate, to run in shadow")
-    state = state_now(root, settings.governance)
+    session = resolve_session(as_of, job.source)
+    state = job.read_state()
     folders = []
-    for name in settings.monitoring.shadow:
-        version = version_number(root, settings.governance, str(name))
+    for name in named:
+        job.log.begin(session)
+        version = version_number(job.root, job.settings.governance, str(name))
+        job.log.know(version=version)
         registration = state.registration(version).payload
-        problems = file_problems(root, registration)
+        problems = file_problems(job.root, registration)
         if problems:
             raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
-        bundle = Bundle.load(resolve(registration["bundle_uri"], root))
+        bundle = Bundle.load(resolve(registration["bundle_uri"], job.root))
         origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
-        folders.append(_write_day(root, root / SHADOW / f"version={version}", bundle, as_of, origin, force))
+        folders.append(_write_day(job, job.root / SHADOW / f"version={version}", bundle, session, origin, force))
     return folders
 
 
@@ -117,21 +187,21 @@ def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
     """Print the first and the last ranks of a day."""
     ordered = signals.sort_values("rank")
     rows = pd.concat([ordered.head(ends), ordered.tail(ends)])
-    columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "top_reasons"]
+    columns = ["rank", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong", "stance"]
+    columns.append("top_reasons")
     told = rows[columns].map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
     Printer().table(title, columns, told.to_numpy().tolist())
 
 
 def _write_day(
-    root: Path, out: Path, bundle: Bundle, as_of: str | None, origin: Mapping[str, Any], force: bool
+    job: Job, out: Path, bundle: Bundle, session: np.datetime64, origin: Mapping[str, Any], force: bool
 ) -> Path:
-    source = load_settings(root / PARAMS).open_source()
-    session = resolve_session(as_of, source)
-    day = prepare_day(source, bundle, session)
+    day = prepare_day(job.source, bundle, session)
     until = bundle.profile["trained_until"]
     in_sample = until is not None and str(session) <= until
     if in_sample:
-        print(f"warning: {session} is in sample: the bundle learned from outcomes up to {until}", file=sys.stderr)
+        job.log.warning(f"{session} is in sample: the bundle learned from outcomes up to {until}")
+    rule = job.settings.daily.stance
     folder = out / f"date={session}"
     manifest = {
         **origin,
@@ -139,46 +209,75 @@ def _write_day(
         "data": day.data_digest,
         "symbols": len(day.own),
         "in_sample": in_sample,
+        "stance": rule.model_dump(),
     }
-    if not force and _stands(folder, manifest):
-        print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
+    where = folder.relative_to(job.root)
+    if not force and _stands(folder, manifest, job.log):
+        message = f"{where} already holds these signals: nothing to do (--force writes them again)"
+        job.log.result("unchanged", message, exit_code=0, folder=str(where))
         return folder
-    signals = bundle.predict(day.rows, day.scale, day.session)
+    predicted = bundle.predict(day.rows, day.scale, day.session)
+    signals, market = with_outlook(bundle, day.rows, day.session, predicted, rule)
     if not origin.get("preview"):
-        _refuse_stopped(root)  # again: one may have been called since
-    with atomic_directory(folder) as temporary:
-        write_parquet(temporary / "signals.parquet", signals)
-        mark = next((line for kind, line in _MARKS.items() if origin.get(kind)), "")
-        write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
-        whole = {**manifest, "files": digest_tree(temporary)}
-        write_json(temporary / "manifest.json", {**whole, "digest": manifest_digest(whole)})
-    print(f"{len(signals)} signals for {session} in {folder.relative_to(root)}")
+        _refuse_stopped(job)  # again: one may have been called since
+    publish(folder, signals, {**manifest, "market": market})
+    message = f"{len(signals)} signals for {session} in {where}"
+    job.log.result("written", message, exit_code=0, folder=str(where), symbols=len(signals))
     return folder
 
 
-def _refuse_stopped(root: Path) -> None:
+def publish(folder: Path, signals: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+    """Put a day's signals and their manifest in the place of the folder, whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        The disk refused; what stood there stands.
+    """
+    with atomic_directory(folder) as temporary:
+        write_parquet(temporary / "signals.parquet", signals)
+        mark = next((line for kind, line in _MARKS.items() if manifest.get(kind)), "")
+        write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
+        whole = {**manifest, "files": digest_tree(temporary)}
+        write_json(temporary / MANIFEST, {**whole, "digest": manifest_digest(whole)})
+
+
+def whole_day(folder: Path) -> dict[str, Any] | None:
+    """Manifest of a day's folder; None unless it is there and every file is as it was written."""
+    try:
+        found = read_json(folder / MANIFEST)
+    except DataError:
+        return None
+    if not isinstance(found, dict) or found.get("files") != digest_tree(folder, skip=(MANIFEST,)):
+        return None
+    return found
+
+
+def _refuse_stopped(job: Job) -> None:
     from governance.guard import refuse_stopped
-    from governance.trust import state_now
 
-    refuse_stopped(state_now(root, load_policy(root)))
+    refuse_stopped(job.read_state())
 
 
-def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
+def _stands(folder: Path, manifest: Mapping[str, Any], log: Log) -> bool:
     """Whether the folder holds, whole, the signals that the manifest describes.
 
     Raises
     ------
     DataError
-        It holds signals made by another bundle or from other data.
+        It holds signals made by another bundle, from other data or by another rule of stances.
     """
-    if not (folder / "manifest.json").is_file():
+    found = whole_day(folder)
+    if found is None:
+        if folder.exists():
+            log.warning(f"{folder.name} is not as it was written: it is written again")
         return False
-    found = read_json(folder / "manifest.json")
-    if found.get("files") != digest_tree(folder, skip=("manifest.json",)):
-        print(f"warning: {folder.name} is not as it was written: it is written again", file=sys.stderr)
-        return False
-    for part, reason in (("bundle", "by another champion"), ("data", "from other data (the source has changed since)")):
-        if found[part] != manifest[part]:
+    for part, reason in (
+        ("bundle", "by another champion"),
+        ("data", "from other data (the source has changed since)"),
+        ("stance", "with other stances (params.yaml: daily.stance has changed since)"),
+    ):
+        if part in found and found[part] != manifest[part]:
             raise DataError(
                 f"signals for {found['date']} were already served {reason}: look at the difference, then pass "
                 "--force to replace them"

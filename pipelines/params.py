@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from core.errors import ConfigError
-from core.params import Day, Params, parse, read_yaml
-from features.registry import FAMILIES, Feature, build_features
+from core.params import Params, parse, read_yaml
+from features.registry import FAMILIES, build_features
 from features.target import TargetRule
 from features.universe import UniverseRule
 from governance.gates import GovernanceRule
@@ -21,40 +21,15 @@ from models.layers.base import LAYERS
 from models.stack import StackRule
 from models.tuning import TuningRule
 from monitoring.rules import MonitoringRule
+from pipelines.inputs import DailyRule, DataChoice, Inputs, chosen, open_tables, parse_data, parse_inputs
 from portfolio.backtest import BacktestRule
-from sources.base import PROVIDERS, Source, open_source
-from sources.embeddings import EmbeddingParams, WithNovelty, load_model
-
-
-class DataChoice(Params):
-    """Which provider the tables come from, and the days to use."""
-
-    source: str
-    path: str = "data/files"
-    start: Day | None = None
-    end: Day | None = None
-    embeddings: EmbeddingParams | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DataChoice:
-        if self.start and self.end and self.start >= self.end:
-            raise ValueError(f"start {self.start} must lie before end {self.end}")
-        return self
+from sources.base import Source
 
 
 class Seed(Params):
     """The one seed that every other is derived from."""
 
     seed: int = Field(ge=0, lt=2**31)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What decides the rows and columns that a model sees; a bundle carries it from training to serving."""
-
-    universe: UniverseRule
-    target: TargetRule
-    features: tuple[Feature, ...]
 
 
 @dataclass(frozen=True)
@@ -82,15 +57,13 @@ class Settings:
     stack: StackRule
     backtest: BacktestRule
     evaluation: EvaluationRule
+    daily: DailyRule
     governance: GovernanceRule
     monitoring: MonitoringRule
 
     def open_source(self) -> Source:
         """The provider of raw tables that `data` names."""
-        source = open_source(self.data.source, self.root / self.data.path, self.provider)
-        if (told := self.data.embeddings) is None:
-            return source
-        return WithNovelty(source, load_model(self.root / told.model, told.digest))
+        return open_tables(self.root, self.data, self.provider)
 
     @property
     def inputs(self) -> Inputs:
@@ -123,19 +96,6 @@ def _all_plain(blocks: Mapping[str, BaseModel]) -> dict[str, Any]:
     return {name: _plain(block) for name, block in sorted(blocks.items())}
 
 
-class _Choices(Protocol):
-    """What the blocks of a section are named after: families, layers or providers."""
-
-    kind: str
-
-    def names(self) -> tuple[str, ...]:
-        """Known names."""
-
-    def __contains__(self, name: str) -> bool: ...
-
-    def __getitem__(self, name: str) -> Any: ...
-
-
 _BLOCKS: dict[str, type[BaseModel]] = {
     "universe": UniverseRule,
     "target": TargetRule,
@@ -144,6 +104,7 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "stack": StackRule,
     "backtest": BacktestRule,
     "evaluation": EvaluationRule,
+    "daily": DailyRule,
     "governance": GovernanceRule,
     "monitoring": MonitoringRule,
 }
@@ -169,62 +130,17 @@ def parse_settings(values: Mapping[str, Any], root: Path = Path()) -> Settings:
     for key in ("seed", "data", "features", "layers"):
         if key not in values:
             raise ConfigError(f"{key} is missing from params.yaml: add it (see the file's version in git)")
-    data, providers = _section(values, "data", PROVIDERS)
-    choice = parse(DataChoice, data, "data")
-    if choice.source not in PROVIDERS:
-        raise ConfigError(f"data.source = {choice.source!r}: choose one of {', '.join(PROVIDERS.names())}")
-    for name, block in providers.items():
-        parse(PROVIDERS[name].Params, block, f"data.{name}")
+    data, provider = parse_data(values)
     blocks = {key: parse(model, values.get(key) or {}, key) for key, model in _BLOCKS.items()}
     return Settings(
         root=root,
         seed=parse(Seed, {"seed": values["seed"]}, "").seed,
-        data=choice,
-        provider=providers.get(choice.source, {}),
-        features=_chosen(values, "features", "families", FAMILIES, lambda family: family.params),
-        layers=_chosen(values, "layers", "names", LAYERS, lambda layer: layer.Params),
+        data=data,
+        provider=provider,
+        features=chosen(values, "features", "families", FAMILIES, lambda family: family.params),
+        layers=chosen(values, "layers", "names", LAYERS, lambda layer: layer.Params),
         **blocks,  # type: ignore[arg-type]
     )
 
 
-def parse_inputs(values: Mapping[str, Any]) -> Inputs:
-    """The part of params.yaml that a bundle needs to be served, wherever its data comes from now.
-
-    Raises
-    ------
-    ConfigError
-        A family or a parameter is no longer known to this code.
-    """
-    families = _chosen(values, "features", "families", FAMILIES, lambda family: family.params)
-    return Inputs(
-        universe=parse(UniverseRule, values.get("universe") or {}, "universe"),
-        target=parse(TargetRule, values.get("target") or {}, "target"),
-        features=build_features(families),
-    )
-
-
-def _section(values: Mapping[str, Any], key: str, names: _Choices) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split a section into its own settings and the blocks named after registered entries."""
-    section = values[key]
-    if not isinstance(section, dict):
-        raise ConfigError(f"{key} = {section!r}: must be a mapping")
-    blocks = {name: block or {} for name, block in section.items() if name in names}
-    return {name: value for name, value in section.items() if name not in names}, blocks
-
-
-def _chosen(values: Mapping[str, Any], key: str, switch: str, known: _Choices, model: Any) -> dict[str, BaseModel]:
-    """Blocks of the entries switched on; the blocks of those switched off are checked all the same."""
-    own, blocks = _section(values, key, known)
-    for name in own:
-        if name != switch:
-            raise ConfigError(f"{key}.{name}: unknown {known.kind}; known here: {', '.join((switch, *known.names()))}")
-    names = own.get(switch)
-    if not isinstance(names, list) or not names:
-        raise ConfigError(f"{key}.{switch} = {names!r}: list at least one of {', '.join(known.names())}")
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"{key}.{switch}: unknown {known.kind} {name!r}; known: {', '.join(known.names())}")
-    if len(set(names)) != len(names):
-        raise ConfigError(f"{key}.{switch} = {names}: a name is listed twice")
-    parsed = {name: parse(model(known[name]), block, f"{key}.{name}") for name, block in blocks.items()}
-    return {name: parsed.get(name) or parse(model(known[name]), {}, f"{key}.{name}") for name in sorted(names)}
+__all__ = ["DataChoice", "Inputs", "Settings", "load_settings", "parse_inputs", "parse_settings"]

@@ -380,12 +380,12 @@ def test_a_shadow_lies_apart_and_only_what_was_registered_runs(project, run, mon
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     written = []
     monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder: folder)
-    monkeypatch.setattr("pipelines.infer._write_day", lambda root, out, *rest: written.append((out, *rest)))
+    monkeypatch.setattr("pipelines.infer._write_day", lambda job, out, *rest: written.append((out, *rest)))
     assert run(project, "shadow", "--as-of", "2016-12-30").exit_code == 0
-    out, bundle, as_of, origin, force = written[0]
+    out, bundle, session, origin, force = written[0]
     assert out == project / "shadow/version=1"
     assert bundle == project / ARTIFACTS / "model-1/artifacts/bundle"
-    assert (as_of, force) == ("2016-12-30", False)
+    assert (str(session), force) == ("2016-12-30", False)
     assert (origin["shadow"], origin["version"]) == (True, 1)
     (bundle / "stack.json").write_text("{}")
     refused = run(project, "shadow")
