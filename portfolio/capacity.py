@@ -2,8 +2,8 @@
 
 By the square-root law an order's cost grows with the root of the capital: with the same trades at `ratio` times the
 capital the impact is sqrt(ratio) times that of the walk, and all else is the same part of the equity. That is
-`capacity_curve`, which costs nothing. A book that knows its capital trades less the larger it is: `compare` runs it anew,
-for capitals as for rebalancing frequencies and weighting schemes.
+`capacity_curve`, which costs nothing. A book that knows its capital trades less the larger it is: `compare` runs it
+anew, for capitals as for rebalancing frequencies and weighting schemes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from portfolio.backtest import SESSIONS_PER_YEAR, summarise
 from portfolio.book_rule import BookRule
 from portfolio.sessions import Market, Signals
 from portfolio.walk import Walk, walk
-
 
 # A fill's price may differ from the one that the order was sized at.
 _MOVED = 1.1

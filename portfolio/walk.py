@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,18 +104,11 @@ def walk(market: Market, signals: Signals, rule: BookRule, *, start: int = 0, st
     if rule.execution != "close" and (market.open is None or (rule.execution == "vwap" and market.high is None)):
         raise DataError(f"book: no prices for fills at {rule.execution}: give them, or fill at the close")
     record = _Record(shape[0] - start, market)
-    book = BookState.start(market.symbols, rule.construction.capital) if state is None else state
-    for row, (book, settlement, orders) in enumerate(_sessions(market, signals, rule, start, book)):
-        record.add(row, start + row, book, settlement, orders)
-    return record.finish(market, start, book)
-
-
-def _sessions(
-    market: Market, signals: Signals, rule: BookRule, start: int, state: BookState
-) -> Iterator[tuple[BookState, Settlement, Orders]]:
-    for t in range(start, len(market.dates)):
-        state, settlement, orders = step(state, day_at(market, signals, t, rule), rule)
-        yield state, settlement, orders
+    now = BookState.start(market.symbols, rule.construction.capital) if state is None else state
+    for t in range(start, shape[0]):
+        now, settlement, orders = step(now, day_at(market, signals, t, rule), rule)
+        record.add(t - start, t, now, settlement, orders)
+    return record.finish(market, start, now)
 
 
 class _Record:
