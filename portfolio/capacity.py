@@ -72,15 +72,9 @@ def variants(
 ) -> dict[str, BookRule]:
     """A rule with every combination of other frequencies, schemes and capitals; an empty list leaves the rule's own."""
     out = {}
-    every, names, amounts = (
-        given or own
-        for given, own in (
-            (rebalance_sessions, (rule.rebalance_sessions,)),
-            (schemes, (rule.scheme,)),
-            (capitals, (rule.construction.capital,)),
-        )
-    )
-    for sessions, scheme, capital in product(every, names, amounts):
+    every = rebalance_sessions or (rule.rebalance_sessions,)
+    amounts = capitals or (rule.construction.capital,)
+    for sessions, scheme, capital in product(every, schemes or (rule.scheme,), amounts):
         values = rule.model_dump() | {"rebalance_sessions": sessions, "scheme": scheme}
         values["construction"] |= {"capital": float(capital)}
         out[f"{scheme}, every {sessions}, {capital:.3g}"] = BookRule.model_validate(values)

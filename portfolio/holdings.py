@@ -97,7 +97,7 @@ class BookState:
         if held:
             raise DataError(f"book: {held[0]} is held and not among the symbols: keep it until it is sold or delisted")
         empty = {"value": 0.0, "orders": 0.0}
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.where(at >= 0, np.append(getattr(self, name), np.nan)[at], empty.get(name, np.nan))
             for name in _ARRAYS
         }

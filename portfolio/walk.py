@@ -103,8 +103,8 @@ def walk(market: Market, signals: Signals, rule: BookRule, *, start: int = 0, st
         raise DataError(f"book: start {start} of {shape[0]} sessions: choose one of them")
     if rule.execution != "close" and (market.open is None or (rule.execution == "vwap" and market.high is None)):
         raise DataError(f"book: no prices for fills at {rule.execution}: give them, or fill at the close")
-    record = _Record(shape[0] - start, market)
     now = BookState.start(market.symbols, rule.construction.capital) if state is None else state
+    record = _Record(shape[0] - start, market, now)
     for t in range(start, shape[0]):
         now, settlement, orders = step(now, day_at(market, signals, t, rule), rule)
         record.add(t - start, t, now, settlement, orders)
@@ -114,15 +114,14 @@ def walk(market: Market, signals: Signals, rule: BookRule, *, start: int = 0, st
 class _Record:
     """Keeps what each session did in arrays: the words of every symbol's stance would not fit in memory."""
 
-    def __init__(self, sessions: int, market: Market) -> None:
+    def __init__(self, sessions: int, market: Market, state: BookState) -> None:
         shape = (sessions, len(market.symbols))
         self.weights, self.targets, self.filled, self.size = (np.zeros(shape) for _ in range(4))
         self.stance, self.reason = np.zeros(shape, dtype=np.int8), np.zeros(shape, dtype=np.int8)
         self.rows: list[dict[str, Any]] = []
         self.limits: list[dict[str, Any]] = []
         self.dates = market.dates
-        self._share = np.zeros(sessions)
-        self._adv = np.full(shape[1], np.nan)
+        self._adv = state.adv
 
     def add(self, row: int, t: int, state: BookState, settlement: Settlement, orders: Orders) -> None:
         decision, before = orders.decision, settlement.before

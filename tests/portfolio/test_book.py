@@ -181,6 +181,9 @@ def test_a_daily_job_goes_on_from_a_saved_state(world, rule):
         assert settlement.after == whole.daily["equity"][t - START]
         assert orders.weights.tobytes() == whole.targets[t - START].tobytes()
     assert state.to_dict() == whole.state.to_dict()
+    rest = walk(market, signals, a_rule, start=70, state=half.state)
+    later = whole.daily[70 - START :].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest.daily, later, check_exact=True)
 
 
 def test_a_state_is_checked():
