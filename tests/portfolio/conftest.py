@@ -1,9 +1,13 @@
-"""Limits in plain words, to hold the optimiser's books against."""
+"""Limits in plain words, to hold the optimiser's books against, and small markets for the book."""
 
 import numpy as np
 import pytest
 
-from portfolio.construction import TOLERANCE
+from portfolio.book_rule import BookRule
+from portfolio.construction import TOLERANCE, ConstructionRule
+from portfolio.costs import CostRule
+from portfolio.limits import LimitRule
+from portfolio.sessions import Market, Signals
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,71 @@ def _excesses(w, book, rule, tolerance=TOLERANCE):
                 together = abs(sum(np.sign(correlation[i, j]) * w[j] for j in alike))
                 at_most("correlation", name, together, limits.correlated_weight)
     return out
+
+
+@pytest.fixture(scope="session")
+def world():
+    """`world(days, names)`: a market and signals."""
+    return _world
+
+
+@pytest.fixture(scope="session")
+def rule():
+    """`rule(**given)`: a rule of a book."""
+    return _rule
+
+
+def _world(days=100, names=20, seed=0):
+    """Prices with halts, a delisting and a level break, and signals that see a little of what comes."""
+    rng = np.random.default_rng(seed)
+    beta = rng.uniform(0.5, 1.5, names)
+    moves = rng.normal(0, 0.01, (days, 1)) * beta + rng.normal(0, 0.02, (days, names))
+    close = 50 * np.exp(np.cumsum(moves, axis=0))
+    opens = close * np.exp(rng.normal(0, 0.005, close.shape))
+    high, low = np.maximum(opens, close) * 1.004, np.minimum(opens, close) * 0.996
+    volume = rng.lognormal(13, 0.5, names) * rng.uniform(0.5, 1.5, close.shape)
+    breaks, delisted = np.zeros(close.shape), np.zeros(close.shape, dtype=bool)
+    if days > 75:
+        for panel in (close, opens, high, low):
+            panel[70:, 1] /= 4
+            panel[66:70, 2] = np.nan
+            panel[82:, 3] = np.nan
+        breaks[70, 1] = 1
+        delisted[82:, 3] = True
+        volume[74:76, 4] = 0
+        opens[77, 5] = np.nan
+    forecast = 0.02 * rng.normal(size=close.shape)
+    forecast[rng.random(close.shape) < 0.05] = np.nan
+    crowd = rng.random(close.shape)
+    p_wrong = rng.uniform(0.05, 0.48, close.shape)
+    if names > 8:
+        # Held through what happens to them.
+        forecast[:, 1:4], p_wrong[:, 1:4], crowd[:, 1:4] = [0.03, -0.03, 0.03], 0.05, 0.0
+    forecast[82:, 3] = np.nan
+    stress = np.clip(0.25 + np.cumsum(rng.normal(0, 0.04, days)), 0, 0.55)
+    market = Market(
+        dates=np.datetime64("2020-01-01") + np.arange(days),
+        symbols=[f"S{i}" for i in range(names)],
+        close=close,
+        volume=volume,
+        open=opens,
+        high=high,
+        low=low,
+        level_break=breaks,
+        delisted=delisted,
+        sector=np.arange(names) % 3,
+        industry=np.arange(names) % 5,
+        factors={"market": np.tile(beta, (days, 1))},
+        index_return=rng.normal(0, 0.01, days),
+        index_volatility=np.full(days, 0.2),
+    )
+    return market, Signals(forecast, np.where(np.isfinite(forecast), p_wrong, np.nan), stress, crowd_cost=crowd)
+
+
+def _rule(**given):
+    """A rule with costs and limits that bind; keywords of `BookRule`, limits and costs among them."""
+    limits = {"position": 0.1, "net_low": -0.2, "net_high": 0.2, "sector": 0.15} | given.pop("limits", {})
+    construction = ConstructionRule(
+        capital=given.pop("capital", 1e7), limits=LimitRule(**limits), costs=given.pop("costs", CostRule())
+    )
+    return BookRule(construction=construction, **given)

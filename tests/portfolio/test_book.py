@@ -1,0 +1,374 @@
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from core.errors import ConfigError, DataError
+from core.params import parse
+from portfolio.book import step
+from portfolio.book_rule import BookRule, DrawdownRule
+from portfolio.construction import TOLERANCE
+from portfolio.costs import CostRule
+from portfolio.holdings import BookState
+from portfolio.policy import StancePolicy
+from portfolio.sessions import Market, Signals, day_at
+from portfolio.settlement import settle
+from portfolio.walk import walk
+
+START = 40
+FREE = CostRule(commission_bps=0.0, half_spread_bps=0.0, impact=0.0, borrow_bps=0.0)
+
+
+# --- the same money, counted order by order ------------------------------------------------------------------
+
+
+def ledger(market, found, a_rule, start):
+    """Shares, prices and cash, one symbol at a time, from the weights that were asked for at each close."""
+    costs, names = a_rule.construction.costs, len(market.symbols)
+    prices = {
+        "close": market.close,
+        "open": market.open,
+        "vwap": (market.high + market.low + market.close) / 3,
+    }[a_rule.execution]
+    cash, shares = a_rule.construction.capital, [0.0] * names
+    last = [np.nan] * names
+    pending, wealth = [], []
+    for day in range(start, len(market.dates)):
+        overnight = sum(-shares[i] * last[i] for i in range(names) if shares[i] < 0)
+        fee = overnight * costs.borrow_bps / 1e4 / 252
+        for i in range(names):
+            close = market.close[day, i]
+            if market.level_break[day, i] and np.isfinite(close):
+                # As after a split: as many more shares as the price has fallen.
+                shares[i] *= last[i] / close if shares[i] else 1.0
+        for i, number, adv, sigma in pending:
+            price = prices[day, i]
+            halted = not np.isfinite(market.close[day, i]) or not market.volume[day, i] > 0
+            if halted or not np.isfinite(price) or market.level_break[day, i] or market.delisted[day, i]:
+                continue
+            notional = abs(number * price)
+            rate = (costs.commission_bps + costs.half_spread_bps) / 1e4
+            rate += 2 / 3 * costs.impact * sigma * np.sqrt(notional / adv)
+            cash -= number * price + notional * rate
+            shares[i] += number
+        for i in range(names):
+            if np.isfinite(market.close[day, i]):
+                last[i] = market.close[day, i]
+            if market.delisted[day, i] and shares[i]:
+                cash += shares[i] * last[i] * (1 + a_rule.delisting_return)
+                shares[i] = 0.0
+        cash -= fee
+        equity = cash + sum(shares[i] * last[i] for i in range(names) if shares[i])
+        wealth.append(equity)
+        pending, row = [], day - start
+        for i in range(names) if found.daily["because"][row] else ():
+            value = shares[i] * last[i] if shares[i] else 0.0
+            if found.targets[row, i] == found.weights[row, i]:
+                continue
+            window = [market.close[d, i] * market.volume[d, i] for d in range(day - 20, day + 1)]
+            window = [x for x in window if np.isfinite(x)]
+            moves = []
+            for d in range(max(1, day - 62), day + 1):
+                before = next((x for x in market.close[:d, i][::-1] if np.isfinite(x)), np.nan)
+                if np.isfinite(before * market.close[d, i]) and not market.level_break[d, i]:
+                    moves.append(market.close[d, i] / before - 1)
+            number = (found.targets[row, i] * equity - value) / last[i]
+            pending.append((i, number, sum(window) / len(window), np.std(moves, ddof=1)))
+    return np.array(wealth)
+
+
+@pytest.mark.parametrize("execution", ["close", "open", "vwap"])
+def test_the_ledger_agrees(world, rule, execution):
+    market, signals = world()
+    a_rule = rule(execution=execution, delisting_return=-0.3, rebalance_sessions=3)
+    found = walk(market, signals, a_rule, start=START)
+    slow = ledger(market, found, a_rule, START)
+    daily = found.daily
+    np.testing.assert_allclose(daily["equity"], slow, rtol=1e-11)
+    assert np.abs(daily["equity"] - slow).max() < 0.005
+    net = slow / np.concatenate([[a_rule.construction.capital], slow[:-1]]) - 1
+    np.testing.assert_allclose(daily["net"], net, atol=1e-12)
+    np.testing.assert_allclose(daily["net"], daily["gross"] - daily["cost"], atol=1e-14)
+    # Everything that the case is there for happened.
+    held = found.weights != 0
+    assert held[69 - START, 1], "the level break was not held over"
+    assert held[65 - START, 2], "the halt was not held over"
+    assert held[81 - START, 3], "the delisting was not held"
+    assert daily["delisted"][82 - START] != 0
+    assert daily["dropped"].max() > 0
+    assert {"commission", "impact", "borrow"} <= {name for name in daily if (daily[name] != 0).any()}
+    assert (found.filled[66 - START : 70 - START, 2] == 0).all()
+    assert (found.filled[74 - START : 76 - START, 4] == 0).all()
+    assert not held[82 - START :, 3].any()
+    # A halted symbol is not even ordered.
+    asked = found.targets != found.weights
+    assert not asked[66 - START : 70 - START, 2].any()
+    assert not asked[74 - START : 76 - START, 4].any()
+
+
+def test_a_fill_to_the_cent(rule):
+    """100 shares ordered at 100 are filled at 102; 50 of another are sold short at 20 and cost a night."""
+    market = Market(
+        np.datetime64("2020-01-01") + np.arange(3), ["A", "B"],
+        close=np.array([[100.0, 20.0], [103.0, 19.0], [101.0, 21.0]]),
+        volume=np.full((3, 2), 1e4),
+        open=np.array([[100.0, 20.0], [102.0, 20.5], [103.0, 19.5]]),
+    )  # fmt: skip
+    nothing = Signals(np.full((3, 2), np.nan), np.full((3, 2), np.nan), np.zeros(3))
+    costs = CostRule(commission_bps=1.0, half_spread_bps=4.0, impact=1.0, borrow_bps=252.0)
+    a_rule = rule(execution="open", capital=20_000.0, costs=costs)
+    state = replace(
+        BookState.start(["A", "B"], 20_000.0),
+        last=market.close[0], orders=np.array([10_000.0, -1_000.0]),
+        adv=np.array([1e6, 4e5]), volatility=np.array([0.02, 0.03]),
+    )  # fmt: skip
+    state, first = settle(state, day_at(market, nothing, 1, a_rule), a_rule)
+    impact = 2 / 3 * 0.02 * np.sqrt(10_200 / 1e6) * 10_200 + 2 / 3 * 0.03 * np.sqrt(1_025 / 4e5) * 1_025
+    assert first.filled == pytest.approx([10_200.0, -1_025.0])
+    assert first.commission == pytest.approx((10_200 + 1_025) * 5e-4)
+    assert first.impact == pytest.approx(impact)
+    assert first.borrow == 0
+    assert state.cash == pytest.approx(20_000 - 10_200 + 1_025 - 5.6125 - impact, abs=1e-9)
+    assert state.value == pytest.approx([10_300.0, -950.0])
+    state, second = settle(state, day_at(market, nothing, 2, a_rule), a_rule)
+    assert second.borrow == pytest.approx(950 * 1e-4)
+    assert second.gain == pytest.approx(-200 - 100)
+    assert state.equity == pytest.approx(20_000 + 100 + 75 - 5.6125 - impact - 0.095 - 300, abs=1e-9)
+
+
+# --- causality, and one code for both ------------------------------------------------------------------------
+
+
+def _cut(block, days):
+    """The first days of a market or of signals, what comes later not even there."""
+    count = len(block.dates if isinstance(block, Market) else block.forecast)
+
+    def first(values):
+        if isinstance(values, dict):
+            return {name: first(value) for name, value in values.items()}
+        timed = isinstance(values, np.ndarray) and len(values) == count
+        return values[:days].copy() if timed else values
+
+    return type(block)(**{field.name: first(getattr(block, field.name)) for field in fields(block)})
+
+
+def test_the_future_changes_no_past_day(world, rule):
+    market, signals = world(days=90, names=8)
+    a_rule = rule(rebalance_sessions=4, drawdown=DrawdownRule(soft=0.01, hard=0.1))
+    whole = walk(market, signals, a_rule, start=START)
+    for days in (72, 83):
+        part = walk(_cut(market, days), _cut(signals, days), a_rule, start=START)
+        rows = days - START
+        pd.testing.assert_frame_equal(part.daily, whole.daily[:rows], check_exact=True)
+        for name in ("weights", "targets", "filled", "stance", "reason", "size"):
+            assert getattr(part, name).tobytes() == getattr(whole, name)[:rows].tobytes()
+        same = whole.limits[whole.limits["date"] <= market.dates[days - 1]]
+        pd.testing.assert_frame_equal(part.limits, same, check_exact=True)
+
+
+def test_a_daily_job_goes_on_from_a_saved_state(world, rule):
+    market, signals = world(days=90, names=8)
+    a_rule = rule(rebalance_sessions=4, stance=StancePolicy(defence="future", stress=0.4, calm=0.3))
+    whole = walk(market, signals, a_rule, start=START)
+    half = walk(_cut(market, 70), _cut(signals, 70), a_rule, start=START)
+    state = BookState.from_dict(json.loads(json.dumps(half.state.to_dict())))
+    for t in range(70, 90):
+        # The job knows no more than the sessions that the rule reads.
+        state, settlement, orders = step(state, day_at(market, signals, t, a_rule), a_rule)
+        state = BookState.from_dict(json.loads(json.dumps(state.to_dict())))
+        assert settlement.after == whole.daily["equity"][t - START]
+        assert orders.weights.tobytes() == whole.targets[t - START].tobytes()
+    assert state.to_dict() == whole.state.to_dict()
+    rest = walk(market, signals, a_rule, start=70, state=half.state)
+    later = whole.daily[70 - START :].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rest.daily, later, check_exact=True)
+
+
+def test_a_state_is_checked():
+    state = BookState.start(["A", "B"], 100.0)
+    values = state.to_dict()
+    assert BookState.from_dict(values).to_dict() == values
+    for broken in ({"cash": None}, {"value": [1.0]}, {"wealth": []}, {"stance": {}}, {"overlay": {"what": 1}}):
+        with pytest.raises(DataError, match="saved state"):
+            BookState.from_dict(values | broken)
+    with pytest.raises(DataError, match="saved state"):
+        BookState.from_dict({})
+    held = replace(state, value=np.array([5.0, 0.0]))
+    moved = held.reordered(["C", "A"])
+    assert moved.value.tolist() == [0.0, 5.0]
+    assert moved.equity == held.equity
+    with pytest.raises(DataError, match="A is held"):
+        held.reordered(["B"])
+
+
+# --- limits, stance and what is not done ---------------------------------------------------------------------
+
+
+def _sure(market, stress):
+    """Signals that never change: half of the symbols up, half of them down."""
+    forecast = np.where(np.arange(len(market.symbols)) % 2, -0.03, 0.03) * np.ones(market.close.shape)
+    return Signals(forecast, np.full(forecast.shape, 0.05), stress)
+
+
+def test_no_limit_is_passed(world, rule):
+    market, signals = world()
+    limits = {"position": 0.06, "sector": 0.1, "turnover": 0.6, "factors": {"market": 0.05}, "effective_names": 12.0}
+    a_rule = rule(limits=limits | {"participation": 0.01}, rebalance_sessions=2, execution="open")
+    found = walk(market, signals, a_rule, start=START)
+    bound, checked = a_rule.construction.limits, 0
+    for row in np.flatnonzero(found.daily["because"] != ""):
+        w, held, date = found.targets[row], found.weights[row], market.dates[START + row]
+        sectors = [abs(w[market.sector == code].sum()) for code in range(3)]
+        rows = {
+            "gross": np.abs(w).sum() - bound.gross,
+            "net": abs(w.sum()) - bound.net_high,
+            "position": np.abs(w).max() - bound.position,
+            "sector": max(sectors) - bound.sector,
+            "factor": (abs(market.factors["market"][0] @ w) - 0.05) / 1.5,
+            "turnover": np.abs(w - held).sum() - bound.turnover,
+            "concentration": np.sqrt((w**2).sum()) - 12.0**-0.5,
+        }
+        given = found.limits[(found.limits["date"] == date) & found.limits["relaxed"]]
+        for kind, excess in rows.items():
+            checked += 1
+            assert excess <= TOLERANCE or kind in set(given["kind"]), (kind, excess, date)
+        # Shares ordered are within the volume, and so is what was filled of them, at the prices of the order.
+        adv = day_at(market, signals, START + row, a_rule).liquidity(a_rule)[0]
+        ordered = np.abs(w - held) * found.daily["equity"][row]
+        assert (ordered <= 0.01 * np.nan_to_num(adv) * (1 + 1e-9)).all()
+        # And what is shown as crowded is not newly bought.
+        crowded = signals.crowd_cost[START + row] > np.quantile(signals.crowd_cost[START + row], 0.9)
+        assert (w <= np.maximum(held, 0) + 1e-12)[crowded].all()
+    assert checked > 100
+    assert {"position", "participation"} & set(found.limits["kind"])
+
+
+def test_a_tighter_limit_binds(world, rule):
+    market, signals = world(days=60, names=8)
+    loose, tight = (walk(market, signals, rule(limits={"position": p}), start=START) for p in (0.2, 0.03))
+    asked = tight.daily["because"] != ""
+    assert np.abs(tight.targets[asked]).max() <= 0.03 + TOLERANCE < np.abs(loose.targets[asked]).max()
+    assert "position" in set(tight.limits["kind"])
+
+
+@pytest.mark.parametrize("forecast", [0.0, np.nan])
+def test_no_signal_no_position(world, rule, forecast):
+    market, signals = world(days=60, names=6)
+    nothing = replace(signals, forecast=np.full(market.close.shape, forecast))
+    found = walk(market, nothing, rule(), start=START)
+    assert (found.weights == 0).all()
+    assert (found.daily["equity"] == 1e7).all()
+
+
+def test_a_passive_book_is_closed_at_once_and_as_far_as_the_volume_goes(world, rule):
+    market, _ = world(days=70, names=8)
+    stress = np.where(np.arange(70) < 53, 0.0, 0.9)
+    found = walk(market, _sure(market, stress), rule(capital=2e8), start=START)
+    row = 53 - START
+    assert found.daily["because"][row] == "mode"
+    assert found.daily["names"][row] > 0
+    assert found.daily["because"][row + 1] == "closing"
+    assert found.daily["names"].iloc[-1] == 0
+    assert "the book is passive" in set(found.decisions(row)["reason"])
+    assert set(found.decisions(row)["size"]) == {0.0}
+    share = found.daily["largest_share"]
+    assert 0.05 < share.max() < 0.12
+
+
+def test_a_hedged_book_has_no_beta(world, rule):
+    market, signals = world(days=60, names=8)
+    signals = replace(signals, p_stress=np.full(60, 0.7))
+    a_rule = rule(costs=FREE, stance=StancePolicy(defence="future"), limits={"net_low": 0.1, "net_high": 1.0})
+    found = walk(market, signals, a_rule, start=START)
+    beta = found.targets @ market.factors["market"][0]
+    index = found.daily["index"].to_numpy()
+    assert beta[1] > 0.01
+    # Held from the close after the decision on, up to what prices moved in that session.
+    assert index[1:] == pytest.approx(-beta[:-1], abs=0.01)
+    assert (found.daily["hedge"] != 0).sum() > 10
+    assert found.daily["hedge_cost"].max() > 0
+    # The gross shrinks with the exposure.
+    assert np.abs(found.targets[0]).sum() <= 0.3 + TOLERANCE
+
+
+def test_a_scaled_book_is_neutral_and_smaller(world, rule):
+    market, _ = world(days=45, names=8)
+    found = walk(market, _sure(market, np.full(45, 0.5)), rule(), start=START)
+    assert 0.3 < np.abs(found.targets[0]).sum() <= 0.5 + TOLERANCE
+    assert market.factors["market"][0] @ found.targets[0] == pytest.approx(0, abs=TOLERANCE)
+
+
+def test_drawdown_takes_the_exposure_away(world, rule):
+    market, signals = world(days=70, names=8)
+    signals = replace(signals, crowd_cost=None)
+    brakes = rule(drawdown=DrawdownRule(soft=0.0, hard=0.001, window=200))
+    found = walk(market, signals, brakes, start=START)
+    equity = np.append(1e7, found.daily["equity"])
+    deep = 1 - equity[1:] / np.maximum.accumulate(equity)[1:] >= 0.001
+    assert deep.any()
+    assert found.daily["names"].iloc[-1] == 0
+
+
+@pytest.mark.parametrize("scheme", ["equal_weight", "hierarchical_risk_parity", "risk_parity"])
+def test_a_scheme_within_the_limits(world, rule, scheme):
+    market, signals = world(days=50, names=8)
+    free = {"position": None, "net_low": None, "net_high": None, "sector": None, "participation": 1.0}
+    a_rule = rule(scheme=scheme, limits=free, capital=1e5)
+    first = walk(market, replace(signals, p_stress=np.zeros(50), crowd_cost=None), a_rule, start=START)
+    w, size = first.targets[0], first.size[0]
+    assert np.sign(w[size != 0]).tolist() == np.sign(size[size != 0]).tolist()
+    if scheme == "equal_weight":
+        assert w == pytest.approx(size / np.abs(size).sum(), abs=1e-3)
+    capped = walk(market, signals, rule(scheme=scheme, limits={"position": 0.05}), start=START)
+    assert np.abs(capped.targets[0]).max() <= 0.05 + TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": 100}, "start 100 of 60"),
+        ({"shape": True}, "one panel"),
+        ({"execution": "open"}, "no prices for fills at open"),
+        ({"market": True}, "exposures to market"),
+        ({"index": True}, "index has no return"),
+    ],
+)
+def test_bad_input_is_refused(world, rule, change, message):
+    market, signals = world(days=60, names=6)
+    a_rule = rule(execution=change.get("execution", "close"))
+    if "shape" in change:
+        signals = Signals(signals.forecast[:, :3], signals.p_wrong[:, :3], signals.p_stress)
+    if "execution" in change:
+        market = replace(market, open=None)
+    if "market" in change:
+        market, signals = replace(market, factors={}), replace(signals, p_stress=np.full(60, 0.5))
+    if "index" in change:
+        market, signals = replace(market, index_return=None), replace(signals, p_stress=np.full(60, 0.7))
+        a_rule = rule(stance=StancePolicy(defence="future"))
+    with pytest.raises(DataError, match=message):
+        walk(market, signals, a_rule, start=change.get("start", START))
+
+
+def test_panels_and_rules_are_checked(world, rule):
+    market, signals = world(days=50, names=6)
+    with pytest.raises(DataError, match="volume has shape"):
+        replace(market, volume=market.volume[:, :2])
+    with pytest.raises(DataError, match="p_stress has shape"):
+        replace(signals, p_stress=np.zeros(3))
+    with pytest.raises(ConfigError, match="unknown allocation scheme"):
+        walk(market, signals, rule(scheme="none such"), start=START)
+    with pytest.raises(ConfigError, match=r"soft 0\.3 is not below hard 0\.2"):
+        parse(BookRule, {"drawdown": {"soft": 0.3}}, "book")
+    other = replace(BookState.start(["X"], 1.0))
+    with pytest.raises(DataError, match="other symbols"):
+        settle(other, day_at(market, signals, 0, rule()), rule())
+
+
+def test_a_lost_capital_ends_the_walk(world, rule):
+    market, signals = world(days=60, names=6)
+    state = replace(BookState.start(market.symbols, 10.0), value=np.full(6, -100.0), cash=610.0, last=market.close[44])
+    state = replace(state, last=market.close[44] / 2)
+    with pytest.raises(DataError, match="capital is lost"):
+        walk(market, signals, rule(), start=45, state=state)
