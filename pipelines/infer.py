@@ -57,12 +57,9 @@ class Job:
 
     def read_state(self) -> State:
         """What the records of the ledger that count tell now."""
-        from governance.ledger import Ledger
-        from governance.places import LEDGER
-        from governance.trust import read_state
+        from governance.trust import state_now
 
-        chain = Ledger(self.root / LEDGER).read()
-        return read_state(self.root, chain, self.settings.governance.require_signatures)
+        return state_now(self.root, self.settings.governance)
 
 
 def infer(as_of: str | None = None, force: bool = False, log: Log | None = None) -> Path:
