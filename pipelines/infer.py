@@ -5,6 +5,7 @@ Fails closed: whatever does not fit ends it with one line, and the previous outp
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ class Job:
     @classmethod
     def open(cls, log: Log) -> Job:
         """The job of the checkout that the command is run in."""
+        _import_trees()
         root = find_root()
         settings = load_serving(root / PARAMS)
         return cls(root, settings, settings.open_source(), log, datetime.now(UTC))
@@ -188,6 +190,17 @@ def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
     columns.append("top_reasons")
     told = rows[columns].map(lambda value: f"{value:.4f}" if isinstance(value, float) else str(value))
     Printer().table(title, columns, told.to_numpy().tolist())
+
+
+def _import_trees() -> None:
+    """Import LightGBM without its wrappers for scikit-learn: they serve nobody here and take a second to load."""
+    if "lightgbm" in sys.modules or "sklearn" in sys.modules:
+        return
+    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    try:
+        import lightgbm  # noqa: F401
+    finally:
+        del sys.modules["sklearn"]
 
 
 def _write_day(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from core.errors import DataError, GovernanceError, StorageError
+from core.errors import DataError, GovernanceError, SessionError, StorageError
 from core.files import digest_tree
 from governance import registry
 from pipelines import backfill as range_of_days
@@ -130,15 +129,20 @@ def test_an_altered_output_is_made_again(job) -> None:
 
 
 def test_no_server_and_no_training_library_is_needed(job) -> None:
-    banned = ["mlflow", "torch", "lightning", "optuna", "matplotlib", "dvc", "scipy.stats", "sqlalchemy"]
+    banned = ["mlflow", "torch", "lightning", "optuna", "matplotlib", "dvc", "sqlalchemy"]
     code = f"""
 import sys, socket
 for name in {banned!r}: sys.modules[name] = None
+def loaded():
+    return [name for name in ("sklearn", "scipy.stats", "models.stack", "models.tuning") if name in sys.modules]
 def refuse(*_): raise AssertionError("the daily job opened a connection")
 socket.socket.connect = refuse
 from pipelines.cli import app
 sys.argv = ["signals", "infer", "--as-of", {DAYS[-1]!r}, "--json-logs"]
-app()
+try:
+    app()
+finally:
+    assert not loaded(), loaded()
 """
     job.env["MLFLOW_TRACKING_URI"] = "http://127.0.0.1:9"
     file = job.root / "banned.py"
@@ -224,10 +228,14 @@ def test_a_killed_backfill_goes_on_and_does_nothing_twice(job, monkeypatch: pyte
 
 
 def test_a_session_that_fails_stops_no_other_and_the_worst_code_is_returned(job, monkeypatch, capsys) -> None:
-    file = job.root / "data/files/prices.parquet"
-    prices = pd.read_parquet(file)
-    thin = (prices["date"] == pd.Timestamp(DAYS[2])) & (prices["symbol"] > prices["symbol"].min())
-    prices[~thin].to_parquet(file)
+    real = daily.prepare_day
+
+    def thin(source, bundle, session):
+        if str(session) == DAYS[2]:
+            raise DataError("only 3 symbols have a usable price")
+        return real(source, bundle, session)
+
+    monkeypatch.setattr(daily, "prepare_day", thin)
     assert backfill(DAYS[1], DAYS[3], log=Log("backfill", as_json=True)) == 3
     lines = told(capsys)
     failed = next(line for line in lines if line["event"] == "failed")
@@ -266,9 +274,14 @@ def test_each_session_is_asked_for_at_the_close_of_the_next(job, monkeypatch: py
         ("2016-12-24", "2099-12-26", "the last completed session is"),
     ],
 )
-def test_an_impossible_range_is_one_clear_line(job, start: str, end: str, words: str) -> None:
-    done = job.signals("backfill", "--start", start, "--end", end, check=False)
+def test_an_impossible_range_is_refused(job, start: str, end: str, words: str) -> None:
+    with pytest.raises(SessionError, match=words):
+        backfill(start, end)
+    assert not (job.root / "signals").exists()
+
+
+def test_the_command_ends_with_one_line_and_the_exit_code(job) -> None:
+    done = job.signals("backfill", "--start", DAYS[1], "--end", "soon", check=False)
     assert done.returncode == 4
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert os.listdir(job.root).count("signals") == 0
+    assert done.stdout == ""
+    assert done.stderr == "error: --end 'soon' is no date: write YYYY-MM-DD\n"
