@@ -10,9 +10,9 @@ from core.errors import GovernanceError
 from core.files import canonical_json
 from governance.audit import Audit
 from governance.audit import audit as check
+from governance.policy import load_policy
 from pipelines.console import Printer
 from pipelines.layout import SIGNALS
-from pipelines.policy import load_policy
 
 
 def audit(root: Path, head: str | None = None, as_json: bool = False) -> None:

@@ -187,7 +187,9 @@ def make_world(root: Path, store: Path) -> World:
     shutil.copyfile(store, root / "mlruns/mlflow.db")
     made = World(root, GovernanceRule.model_validate(POLICY))
     (root / "dvc.yaml").write_text("stages: {}\n")
-    (root / "params.yaml").write_text(yaml.safe_dump({"seed": 1, "data": {"source": "simulated"}, "governance": POLICY}))
+    (root / "params.yaml").write_text(
+        yaml.safe_dump({"seed": 1, "data": {"source": "simulated"}, "governance": POLICY})
+    )
     for package in PACKED:
         (root / package).mkdir()
         (root / package / "__init__.py").write_text("")
