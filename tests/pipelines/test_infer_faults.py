@@ -256,7 +256,7 @@ def test_a_full_disk_ends_the_whole_backfill(job, monkeypatch: pytest.MonkeyPatc
 def test_each_session_is_asked_for_at_the_close_of_the_next(job, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def none(*_: object, at: object) -> None:
+    def none(*_: object, at: object, **__: object) -> None:
         asked.append(str(at))
         raise GovernanceError("not now")
 
