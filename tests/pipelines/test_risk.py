@@ -74,7 +74,15 @@ def made(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["backtest"].update(sector_neutral=True, hold_sessions=5)
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     table = prices()
-    sectors = pd.DataFrame({"symbol": SYMBOLS, "sector": (["Energy", "Financials", "Materials"] * 8)})
+    sectors = pd.DataFrame(
+        {
+            "symbol": SYMBOLS,
+            "name": SYMBOLS,
+            "sector": ["Energy", "Financials", "Materials"] * 8,
+            "industry": "",
+            "exchange": "",
+        }
+    )
     write_parquet(root / "mine/prices.parquet", table)
     write_parquet(root / "mine/securities.parquet", sectors)
     oof = signals(900)
