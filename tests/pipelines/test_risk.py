@@ -22,6 +22,7 @@ from pipelines.params import load_settings
 from pipelines.tables import write_tables
 from portfolio.backtest import backtest, target_weights
 from sources.calendar import sessions
+from sources.cleaning import clean
 
 SYMBOLS = [f"S{k:02d}" for k in range(24)]
 DAYS = sessions(pd.Timestamp("2012-01-03").date(), pd.Timestamp("2015-12-31").date())
@@ -73,16 +74,24 @@ def made(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["backtest"].update(sector_neutral=True, hold_sessions=5)
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     table = prices()
-    sectors = pd.DataFrame({"symbol": SYMBOLS, "sector": (["Energy", "Financials", "Materials"] * 8)})
+    sectors = pd.DataFrame(
+        {
+            "symbol": SYMBOLS,
+            "name": SYMBOLS,
+            "sector": ["Energy", "Financials", "Materials"] * 8,
+            "industry": "",
+            "exchange": "",
+        }
+    )
     write_parquet(root / "mine/prices.parquet", table)
     write_parquet(root / "mine/securities.parquet", sectors)
     oof = signals(900)
     write_parquet(root / "artifacts/stack/oof.parquet", oof)
-    from pipelines.books import clean
-
-    cleaned = clean({"prices": table, "securities": sectors}, DAYS[0].astype(object), DAYS[-1].astype(object)).tables
-    write_tables(root / CLEAN, cleaned)
     settings = load_settings(root / "params.yaml")
+    source = settings.open_source()
+    tables = {name: source.read(name) for name in ("prices", "securities")}
+    cleaned = clean(tables, DAYS[0].astype(object), DAYS[-1].astype(object)).tables
+    write_tables(root / CLEAN, cleaned)
     panel = load_panel(root / CLEAN, settings.universe)
     done = backtest(
         pivot(oof, "signal", panel.dates, panel.symbols), panel["close"], panel["volume"], panel.dates,
