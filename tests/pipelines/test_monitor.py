@@ -78,7 +78,11 @@ def _register(root: Path, version: int, bundle_source: Path) -> str:
         "Ann <ann@example.org>",
         {
             "version": version,
+            "run_id": f"run-{version}",
             "author": "Ann <ann@example.org>",
+            "git": {"commit": "0" * 40, "dirty": False},
+            "gates": [],
+            "evidence": digest,
             "bundle_digest": digest,
             "model_uri": f"signals:/model-{version}",
             "bundle_uri": f"signals:/model-{version}/artifacts/bundle",
