@@ -125,7 +125,7 @@ def test_no_limit_is_passed(excesses, case):
     _never(*case, excesses)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_limit_is_passed_a_thousand_times(excesses):
     solved = []
 
