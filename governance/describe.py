@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from governance.ledger import Record
+from governance.chain import Record
 from governance.people import UNVERIFIED
 
 _LONGEST = 5000
@@ -45,7 +45,8 @@ def describe(registration: Record, metrics: Mapping[str, Any], waivers: Sequence
     table += [f"| {label} | {_figure(metrics, path)} |" for label, path in _HEADLINES]
     table += ["", "| gate | verdict | finding |", "|---|---|---|"]
     table += [f"| {gate['gate']} | {_word(gate)} | {gate['detail'].replace('|', '/')} |" for gate in gates]
-    table += ["", "Report, data quality and lineage: artifacts of the source run.", "", f"_{UNVERIFIED}_"]
+    table += ["", "Report, data quality and lineage: artifacts of the source run.", ""]
+    table += [] if registration.signature else [f"_{UNVERIFIED}_"]
     text = "\n".join(head + table)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}\n..."
 

@@ -80,6 +80,9 @@ class GovernanceRule(Params):
         Name of the registered model.
     require_second_person
         Approvals and waivers must come from someone other than the author.
+    require_signatures
+        A decision counts only where it is signed with a key of keys.yaml. No part of the digest:
+        how a decision is proven changes nothing in what was judged.
     longest_waiver
         Days a waiver may last.
     champion_column
@@ -88,6 +91,7 @@ class GovernanceRule(Params):
 
     model: str = Field(default="layered-signals", pattern=r"^[A-Za-z0-9_-]+$")
     require_second_person: bool = True
+    require_signatures: bool = False
     longest_waiver: int = Field(default=90, gt=0, le=366)
     champion_column: str = "stack"
     gates: list[GateRule] = Field(min_length=1)
@@ -103,7 +107,7 @@ class GovernanceRule(Params):
     @property
     def digest(self) -> str:
         """SHA-256 of the policy."""
-        return digest_bytes(canonical_json(self.model_dump()).encode())
+        return digest_bytes(canonical_json(self.model_dump(exclude={"require_signatures"})).encode())
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,32 @@
 """The guard: which bundle the daily job may serve, and why.
 
-A version is served only while the ledger, the gates, the approval, the waivers, the database row
-and every stored byte agree. The ledger is the truth; MLflow's alias is only its projection, so an
-alias moved by hand changes nothing but a warning. Where the champion no longer holds, the last
-good champion before it keeps serving. Imports no MLflow: the daily job starts in a second.
+A version is served only while the ledger, its signatures, the gates, the approval, the waivers, the
+database row and every stored byte agree, and nobody has called a stop. The ledger is the truth;
+MLflow's alias is only its projection, so an alias moved by hand changes nothing but a warning. Where
+the champion no longer holds, the last good champion before it keeps serving. Imports no MLflow: the
+daily job starts in a second.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from core.errors import GovernanceError
-from governance.ledger import Chain, Ledger, Record
+from core.files import read_json
+from governance.chain import CLOCK_SLACK, Chain, Record
+from governance.ledger import Ledger
 from governance.people import same_person
 from governance.places import LEDGER, resolve
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.seal import broken
 from governance.state import State
+from governance.trust import read_state
 
 MODEL = "layered-signals"
-_CLOCK_SLACK = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,13 @@ class Served:
     warnings: tuple[str, ...]
 
 
-def serving(root: Path, model: str = MODEL, require_second_person: bool = True, now: datetime | None = None) -> Served:
+def serving(
+    root: Path,
+    model: str = MODEL,
+    require_second_person: bool = True,
+    now: datetime | None = None,
+    require_signatures: bool = False,
+) -> Served:
     """The version to serve.
 
     Parameters
@@ -61,31 +70,35 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
         Root of the checkout.
     now
         Moment to judge waivers by; the clock where not given.
+    require_signatures
+        Whether a decision counts only where it is signed.
 
     Raises
     ------
     GovernanceError
-        No version was ever promoted, the ledger is broken, or neither the champion nor a champion
+        A stop is in force, no version was ever promoted, the ledger is broken, or neither the champion nor one
         before it still holds; the reason is named.
     StorageError
         The database stayed locked.
     """
     now = now or datetime.now(UTC)
     chain = Ledger(root / LEDGER).read()
+    state = read_state(root, chain, require_signatures)
+    refuse_stopped(state)
     registry = read_registry(root, model)
-    state = State(chain)
-    warnings = [*ledger_doubts(root, chain, registry, now)]
+    warnings = [*ledger_doubts(root, chain, registry, now), *state.doubts]
     if state.champion is None:
-        raise GovernanceError(_how_to_promote(state))
+        raise GovernanceError("; ".join([_how_to_promote(state), *state.doubts]))
     refused: list[str] = []
     for record in _newest_first(state):
         version = int(record.payload["version"])
         problems = version_problems(root, registry, state, record, require_second_person, now)
-        if not problems:
+        found = state.promoted_registration(record)
+        if found is not None and not problems:
             if refused:
                 warnings.append(f"version {version}, the last good champion, keeps serving: {'; '.join(refused)}")
             warnings += alias_doubts(registry, state)
-            registration = state.registration(version).payload
+            registration = found.payload
             used = [
                 {**waiver.payload, "by": waiver.actor}
                 for gate, waiver in state.waivers(version, now.date()).items()
@@ -106,6 +119,18 @@ def serving(root: Path, model: str = MODEL, require_second_person: bool = True, 
     raise GovernanceError(
         f"no version may be served: {'; '.join(refused)}; run `signals status`, then promote or register again"
     )
+
+
+def refuse_stopped(state: State) -> None:
+    """Refuse to go on while an emergency stop is in force.
+
+    Raises
+    ------
+    GovernanceError
+        Says who called it, when and why.
+    """
+    if state.stop is not None:
+        raise GovernanceError(f"{state.stop}; nothing is served or promoted until `signals unfreeze --reason TEXT`")
 
 
 def _newest_first(state: State) -> list[Record]:
@@ -140,10 +165,11 @@ def ledger_doubts(root: Path, chain: Chain, registry: Registry, now: datetime) -
             f"{root / LEDGER} has lost records: the registry last saw {head[:24]}..., which is not in it: "
             "restore the ledger from a backup"
         )
-    if chain.records and now < chain.records[-1].at - _CLOCK_SLACK:
+    if chain.records and chain.records[-1].at - now > CLOCK_SLACK:
         raise GovernanceError(
             f"the clock ({now:%Y-%m-%d %H:%M} UTC) is behind the ledger's last record "
-            f"({chain.records[-1].at:%Y-%m-%d %H:%M} UTC): set the clock; expiries cannot be judged"
+            f"({chain.records[-1].at:%Y-%m-%d %H:%M} UTC): set the clock, or, where that record is of the future, "
+            "restore the ledger from a backup; expiries cannot be judged"
         )
     if chain.torn:
         return [
@@ -177,36 +203,60 @@ def version_problems(
 ) -> list[str]:
     """Why a promoted version may not be served; empty when it may."""
     version = int(promotion.payload["version"])
-    if version not in state.registrations:
+    found = state.promoted_registration(promotion)
+    if found is None:
         return ["the ledger has no registration of it"]
-    registration = state.registration(version).payload
+    registration = found.payload
     problems = []
     if promotion.payload["bundle_digest"] != registration["bundle_digest"]:
         problems.append("it was promoted with another bundle than it is registered with")
-    problems += approval_problems(state, promotion, require_second_person)
+    problems += approval_problems(state, promotion, found, require_second_person)
     problems += [
         f"gate {gate['gate']} fails and its waiver is missing or has expired ({gate['detail']})"
         for gate in promotion.payload["failed"]
         if gate["gate"] not in state.waivers(version, now.date())
     ]
     problems += row_problems(registry, version, registration)
-    problems += file_problems(root, registration)
-    return problems
+    altered = file_problems(root, registration)
+    return [*problems, *(altered or gate_problems(root, promotion, registration))]
 
 
-def approval_problems(state: State, promotion: Record, require_second_person: bool) -> list[str]:
-    """Whether the promotion names an approval that is in the ledger, by someone other than the author."""
-    seq = promotion.payload["approval"]
+def approval_problems(state: State, promotion: Record, registration: Record, require_second_person: bool) -> list[str]:
+    """Whether the promotion names an approval that is in the ledger, of what was promoted, by someone else."""
     reviews = {record.seq: record for record in state.chain.of_kind("reviewed")}
-    review = reviews.get(seq)
+    review = reviews.get(promotion.payload["approval"])
     if review is None or review.seq > promotion.seq:
-        return ["its approval is not in the ledger"]
+        return ["its approval is not in the ledger, or does not count"]
     if review.payload["version"] != promotion.payload["version"] or review.payload["status"] != "approved":
         return ["the approval it names is not one of this version"]
-    author = state.registration(int(promotion.payload["version"])).payload["author"]
-    if require_second_person and same_person(review.actor, author):
+    if review.payload["evidence"] != registration.payload["evidence"]:
+        return ["the approval it names is one of other evidence"]
+    author = registration.payload["author"]
+    if require_second_person and same_hand(review, registration):
         return [f"it was approved by its own author, {author}"]
     return []
+
+
+def same_hand(review: Record, registration: Record) -> bool:
+    """Whether a version was reviewed by its author, by name or by key."""
+    one_key = bool(review.key) and review.key == registration.key
+    return one_key or same_person(review.actor, registration.payload["author"])
+
+
+def gate_problems(root: Path, promotion: Record, registration: Mapping[str, Any]) -> list[str]:
+    """Gates that failed when the version was registered and that its promotion does not admit.
+
+    The comparison with the champion is left to the promotion, which makes it again.
+    """
+    policy = read_json(resolve(registration["evidence_uri"], root) / "gates.json")["policy"]
+    again = {rule["name"] for rule in policy["gates"] if rule["check"] == "beats_champion"}
+    admitted = again | {gate["gate"] for gate in promotion.payload["failed"]}
+    failed = [gate for gate in registration["gates"] if not gate["passed"] and gate["severity"] == "block"]
+    return [
+        f"gate {gate['gate']} failed ({gate['detail']}) and its promotion is silent about it"
+        for gate in failed
+        if gate["gate"] not in admitted
+    ]
 
 
 def row_problems(registry: Registry, version: int, registration: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,6 @@
-"""The ledger: an append-only, hash-chained record of every decision about a version.
+"""The ledger: an append-only file of every decision about a version, one record of the chain a line.
 
-One JSON object a line. Each record carries the hash of the record before it, so a changed,
-removed or reordered record breaks the chain from there on. The chain shows *that* the past was
-edited; it is not signed, so it cannot show that a whole file was forged from the beginning.
+Safe against two writers, a writer that dies in the middle of a line, and a disk that refuses.
 """
 
 from __future__ import annotations
@@ -11,69 +9,28 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from core.errors import GovernanceError, StorageError
-from core.files import canonical_json, digest_bytes, disk_errors
+from core.files import atomic_file, canonical_json, digest_bytes, disk_errors
+from governance.chain import CLOCK_SLACK, GENESIS, KINDS, Chain, Record, check_line, hash_of, signed_bytes
 
-KINDS = ("registered", "reviewed", "waived", "promoted", "rolled_back", "holdout_opened", "recovered")
-GENESIS = "0" * 64
 _WAIT = 30.0
 
 
-@dataclass(frozen=True)
-class Record:
-    """One line of the ledger.
-
-    Parameters
-    ----------
-    seq
-        Position, counted from 0.
-    time
-        UTC, ISO 8601 with microseconds.
-    prev
-        Hash of the record before this one (`GENESIS` for the first).
-    """
-
-    seq: int
-    time: str
-    kind: str
-    actor: str
-    payload: Mapping[str, Any]
-    prev: str
-    hash: str
+class Pen(Protocol):
+    """What signs a record; it knows the private key and never shows it."""
 
     @property
-    def at(self) -> datetime:
-        """Time of the record, with time zone UTC."""
-        return datetime.fromisoformat(self.time)
+    def public(self) -> str:
+        """Public key in hexadecimal."""
 
-
-@dataclass(frozen=True)
-class Chain:
-    """The whole verified ledger and, where a writer died mid-line, the torn bytes after it."""
-
-    records: tuple[Record, ...]
-    torn: bytes = b""
-
-    @property
-    def head(self) -> str:
-        """`seq:hash` of the last record; empty where there is none."""
-        return f"{self.records[-1].seq}:{self.records[-1].hash}" if self.records else ""
-
-    def of_kind(self, *kinds: str) -> tuple[Record, ...]:
-        """Records of the given kinds, oldest first."""
-        return tuple(record for record in self.records if record.kind in kinds)
-
-    def contains(self, head: str) -> bool:
-        """Whether a head seen earlier is still part of this chain."""
-        seq, _, digest = head.partition(":")
-        return seq.isdecimal() and int(seq) < len(self.records) and self.records[int(seq)].hash == digest
+    def sign(self, data: bytes) -> str:
+        """Signature of some bytes, in hexadecimal."""
 
 
 class Ledger:
@@ -94,55 +51,74 @@ class Ledger:
         GovernanceError
             A record is not readable or does not fit the chain; the line is named.
         """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return Chain(())
-        lines = data.split(b"\n")
-        tail = lines.pop()
-        records: list[Record] = []
-        for number, line in enumerate(lines, start=1):
-            records.append(self._parse(line, number, records))
-        if not tail:
-            return Chain(tuple(records))
-        try:
-            last = self._parse(tail, len(lines) + 1, records)
-        except GovernanceError:
-            if _is_whole(tail):
-                raise
-            return Chain(tuple(records), tail)
-        return Chain((*records, last))
+        chain, faults = self.inspect()
+        if faults:
+            raise GovernanceError(
+                f"{self.path} {faults[0]}: restore the file from a backup; nothing is promoted or served until it "
+                "verifies"
+            )
+        return chain
 
     verify = read
 
-    def append(self, kind: str, actor: str, payload: Mapping[str, Any]) -> Record:
-        """Add one record and make it durable before returning.
+    def inspect(self) -> tuple[Chain, list[str]]:
+        """The records before the first fault, and every fault of the file: its line and what is wrong."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return Chain(()), []
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        torn = b"" if _is_whole(tail) else tail
+        if tail and not torn:
+            lines.append(tail)
+        sound: list[Record] = []
+        faults: list[str] = []
+        before: Record | None = None
+        for number, line in enumerate(lines, start=1):
+            before, fault = check_line(line, before, number)
+            if fault:
+                faults.append(f"line {number} {fault}")
+            elif before is not None and not faults:
+                sound.append(before)
+        return Chain(tuple(sound), torn), faults
+
+    def append(self, kind: str, actor: str, payload: Mapping[str, Any], pen: Pen | None = None) -> Record:
+        """Add one record, signed where there is a pen, and make it durable before returning.
 
         Raises
         ------
         GovernanceError
-            The chain is broken: nothing is added to a ledger that cannot be trusted.
+            The chain is broken, or the clock runs behind it: nothing is added.
         StorageError
             The disk refused, or another writer held the ledger for 30 s. Nothing was added.
         """
         if kind not in KINDS:
             raise GovernanceError(f"unknown ledger record kind {kind!r}: use one of {', '.join(KINDS)}")
         with disk_errors(self.path), self._locked():
-            chain = self.read()
-            if chain.torn:
-                chain = self._recover(chain)
-            return self._write(chain.records, kind, actor, payload)
+            chain = self._recover(self.read(), pen)
+            return self._write(chain.records, kind, actor, payload, pen)
 
-    def _write(self, records: Sequence[Record], kind: str, actor: str, payload: Mapping[str, Any]) -> Record:
+    def unrecorded(self, chain: Chain) -> list[Path]:
+        """Torn lines set aside by a writer that died before it could say so in the ledger."""
+        told = {record.payload.get("kept_as") for record in chain.of_kind("recovered")}
+        return [path for path in sorted(self.path.parent.glob(f"{self.path.stem}.torn-*")) if path.name not in told]
+
+    def _write(
+        self, records: Sequence[Record], kind: str, actor: str, payload: Mapping[str, Any], pen: Pen | None
+    ) -> Record:
         body = {
             "seq": len(records),
-            "time": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "time": self._time(records).isoformat(timespec="microseconds"),
             "kind": kind,
             "actor": actor,
             "payload": json.loads(canonical_json(payload)),
             "prev": records[-1].hash if records else GENESIS,
         }
-        body["hash"] = _hash(body)
+        if pen is not None:
+            body["key"] = pen.public
+            body["signature"] = pen.sign(signed_bytes(body))
+        body["hash"] = hash_of(body)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as handle:
             start = handle.seek(0, os.SEEK_END)
@@ -160,15 +136,33 @@ class Ledger:
         _sync_folder(self.path.parent)
         return Record(**body)
 
-    def _recover(self, chain: Chain) -> Chain:
-        """Move a torn last line into a file of its own and say so in the ledger."""
-        aside = self.path.with_name(f"{self.path.stem}.torn-{len(chain.records)}-{digest_bytes(chain.torn)[:12]}")
-        aside.write_bytes(chain.torn)
-        with self.path.open("r+b") as handle:
-            handle.truncate(self.path.stat().st_size - len(chain.torn))
-            os.fsync(handle.fileno())
-        note = {"bytes": len(chain.torn), "sha256": digest_bytes(chain.torn), "kept_as": aside.name}
-        return Chain((*chain.records, self._write(chain.records, "recovered", "ledger", note)))
+    def _time(self, records: Sequence[Record]) -> datetime:
+        """Now; never before the last record, so that the order of the lines is the order of the times."""
+        now = datetime.now(UTC)
+        if not records:
+            return now
+        if records[-1].at - now > CLOCK_SLACK:
+            raise GovernanceError(
+                f"the clock ({now:%Y-%m-%d %H:%M} UTC) is behind the last record of {self.path} "
+                f"({records[-1].at:%Y-%m-%d %H:%M} UTC): set the clock"
+            )
+        return max(now, records[-1].at)
+
+    def _recover(self, chain: Chain, pen: Pen | None) -> Chain:
+        """Move a torn last line into a file of its own and say so in the ledger, whatever interrupts it."""
+        if chain.torn:
+            name = f"{self.path.stem}.torn-{len(chain.records)}-{digest_bytes(chain.torn)[:12]}"
+            with atomic_file(self.path.with_name(name)) as temporary:
+                temporary.write_bytes(chain.torn)
+            with self.path.open("r+b") as handle:
+                handle.truncate(self.path.stat().st_size - len(chain.torn))
+                os.fsync(handle.fileno())
+        records = chain.records
+        for aside in self.unrecorded(chain):
+            data = aside.read_bytes()
+            note = {"bytes": len(data), "sha256": digest_bytes(data), "kept_as": aside.name}
+            records = (*records, self._write(records, "recovered", "ledger", note, pen))
+        return Chain(records)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -182,32 +176,11 @@ class Ledger:
                 f"{self.path} has been locked by another process for {_WAIT:.0f} s: wait for it or end it"
             ) from error
 
-    def _parse(self, line: bytes, number: int, before: Sequence[Record]) -> Record:
-        where = f"{self.path} line {number}"
-        remedy = "restore the file from a backup; nothing is promoted or served until it verifies"
-        try:
-            body = json.loads(line)
-            record = Record(**body)
-        except (ValueError, TypeError):
-            raise GovernanceError(f"{where} is not a ledger record: {remedy}") from None
-        if _hash({key: value for key, value in body.items() if key != "hash"}) != record.hash:
-            raise GovernanceError(f"{where} was changed after it was written (its hash does not match): {remedy}")
-        expected = before[-1].hash if before else GENESIS
-        if record.prev != expected or record.seq != len(before):
-            raise GovernanceError(
-                f"{where} does not follow the line before it (removed or reordered records): {remedy}"
-            )
-        return record
-
-
-def _hash(body: Mapping[str, Any]) -> str:
-    return digest_bytes(canonical_json(body).encode())
-
 
 def _is_whole(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

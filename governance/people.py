@@ -1,7 +1,7 @@
 """Who is who: names and email addresses as people type them.
 
-Nothing here proves an identity. On one person's machine the second-person rule rests on honesty;
-whatever prints a decision says so.
+Nothing here proves an identity; a signature does (`governance.keys`). Unsigned, on one person's
+machine, the second-person rule rests on honesty; whatever prints a decision says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import unicodedata
 from core.errors import GovernanceError
 
 UNVERIFIED = (
-    "identities are NOT verified: anyone who can write to this folder can type any name; "
+    "UNSIGNED: identities are NOT verified: anyone who can write to this folder can type any name; "
     "the ledger shows edits, it cannot show who made them"
 )
 

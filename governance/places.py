@@ -17,12 +17,18 @@ SCHEME = "signals"
 STORE = Path("mlruns")
 DATABASE = STORE / "mlflow.db"
 ARTIFACTS = STORE / "artifacts"
-APART = ("compare", "truth.json")
+APART = ("compare", "monitor", "truth.json")
 """What commands leave among the reports, of whichever run was the last then: it is no part of a version's evidence."""
 LEDGER = STORE / "ledger.jsonl"
+ACCESS_LOG = STORE / "access.jsonl"
+USERS = STORE / "users.db"
 LOCK = STORE / ".governance.lock"
+KEYS = Path("keys.yaml")
+"""Whose signature counts; versioned with the code, so that a change of it is reviewed like one."""
 
-_MARKERS = ("dvc.yaml", "params.yaml")
+PARAMS = Path("params.yaml")
+
+_MARKERS = ("dvc.yaml", PARAMS.name)
 
 
 def project_root() -> Path:

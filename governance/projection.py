@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from core.errors import GovernanceError
 from core.files import read_json
 from governance import runs
+from governance.chain import Record
 from governance.describe import describe
 from governance.evidence import Training, gather, store_evidence
 from governance.gates import GovernanceRule, Verdict, evaluate_gates
-from governance.ledger import Ledger, Record
+from governance.keys import pen_for
+from governance.ledger import Ledger
 from governance.packing import log_model
 from governance.places import APART, LEDGER, resolve
 from governance.registry import Registry, read_registry
@@ -30,12 +32,12 @@ from governance.store import client as open_client
 from governance.store import ensure_store, experiment, governing, tracked
 from governance.sync import sync
 from governance.trials import count_every_trial, trial_digests, trials_ever
+from governance.trust import read_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _OPEN, _DONE = "open", "done"
-_EVIDENCE = "governance"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ def project(
     manifest = training.checked_manifest()
     with governing(root):
         client = open_client(root)
-        notes = sync(root, policy.model, client)
+        notes = sync(root, policy, client)
         ledger = Ledger(root / LEDGER)
-        state = State(ledger.read())
+        state = read_state(root, ledger.read(), policy.require_signatures)
+        notes += state.doubts
         digest = manifest["digest"]
         evidence = gather(root, training, lineage, state, digest, horizon)
         trials = trial_digests(training.tune)
@@ -125,27 +128,29 @@ def project(
                     "trials": list(trials),
                     "gates": [verdict.to_dict() for verdict in verdicts],
                 },
+                pen_for(root, lineage["author"], decides=False, required=False),
             )
-        _finish(root, client, ledger, policy.model, record, evidence.metrics)
+        _finish(root, client, ledger, policy, record, evidence.metrics)
         return _result(record, created, notes)
 
 
 def _finish(
-    root: Path, client: MlflowClient, ledger: Ledger, model: str, record: Record, metrics: Mapping[str, Any]
+    root: Path, client: MlflowClient, ledger: Ledger, policy: GovernanceRule, record: Record, metrics: Mapping[str, Any]
 ) -> None:
     """What follows from a registration; done again, it changes nothing."""
     payload = record.payload
     version, run_id = str(payload["version"]), str(payload["run_id"])
-    client.set_registered_model_alias(model, "candidate", version)
+    client.set_registered_model_alias(policy.model, "candidate", version)
     if client.get_run(run_id).data.tags.get("projection") == _DONE:
         return
-    state = State(ledger.read())
+    state = read_state(root, ledger.read(), policy.require_signatures)
     opened = {found.payload["bundle_digest"] for found in state.chain.of_kind("holdout_opened")}
     if metrics.get("holdout") and payload["bundle_digest"] not in opened:
-        ledger.append("holdout_opened", record.actor, {"bundle_digest": payload["bundle_digest"]})
+        pen = pen_for(root, record.actor, decides=False, required=False)
+        ledger.append("holdout_opened", record.actor, {"bundle_digest": payload["bundle_digest"]}, pen)
     waivers = [waiver for _, waiver in sorted(state.waivers(int(version)).items())]
-    client.update_model_version(model, version, describe(record, metrics, waivers))
-    sync(root, model, client)
+    client.update_model_version(policy.model, version, describe(record, metrics, waivers))
+    sync(root, policy, client)
     client.set_tag(run_id, "projection", _DONE)
 
 

@@ -1,69 +1,29 @@
-"""Decisions about versions: review, waive, promote, roll back.
-
-Each decision is checked, then written to the ledger (the truth), then projected onto MLflow. A
-crash in between loses nothing: the next command projects the ledger again.
-"""
+"""Decisions about versions: review, waive, promote, roll back; and the emergency stop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from core.errors import GovernanceError
+from core.errors import GovernanceError, SignalsError
 from core.files import read_json, read_parquet
 from governance.describe import describe
+from governance.desk import Decision, Desk, open_desk
 from governance.evidence import champion_of
 from governance.gates import Evidence, GovernanceRule, judge
-from governance.guard import file_problems, ledger_doubts, row_problems
-from governance.ledger import Ledger, Record
+from governance.guard import file_problems, refuse_stopped, row_problems, same_hand
+from governance.keys import pen_for
+from governance.ledger import Ledger
 from governance.people import require_name, same_person
 from governance.places import LEDGER, resolve
-from governance.registry import Registry, read_registry
-from governance.state import State
+from governance.registry import read_registry
 from governance.store import client as open_client
 from governance.store import governing
 from governance.sync import sync
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from governance.trust import read_state
 
 _LEAST_REASON = 10
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A decision that was written.
-
-    Parameters
-    ----------
-    notes
-        What was found different in MLflow and set back.
-    """
-
-    record: Record
-    notes: tuple[str, ...]
-
-
-@dataclass
-class _Desk:
-    """Everything a decision needs, held under the lock."""
-
-    root: Path
-    policy: GovernanceRule
-    client: MlflowClient
-    ledger: Ledger
-    state: State
-    registry: Registry
-    notes: list[str]
-
-    def write(self, kind: str, actor: str, payload: Mapping[str, Any]) -> Decision:
-        record = self.ledger.append(kind, actor, payload)
-        sync(self.root, self.policy.model, self.client)
-        return Decision(record, tuple(self.notes))
 
 
 def version_number(root: Path, policy: GovernanceRule, version: str) -> int:
@@ -99,7 +59,7 @@ def review(
         The reviewer is the author, the comment is empty, or the version serves (roll back instead).
     """
     by = require_name(by, "a review")
-    with _desk(root, policy) as desk:
+    with open_desk(root, policy) as desk:
         registration = desk.state.registration(version).payload
         _require_other(policy, by, registration["author"], "review")
         if not comment.strip():
@@ -139,7 +99,7 @@ def waive(
     """
     today = (now or datetime.now(UTC)).date()
     by = require_name(by, "a waiver")
-    with _desk(root, policy) as desk:
+    with open_desk(root, policy) as desk:
         registration = desk.state.registration(version).payload
         failed = {failure["gate"]: failure for failure in _failed_today(desk, version)}
         if gate not in failed:
@@ -173,12 +133,14 @@ def promote(
     Raises
     ------
     GovernanceError
-        A blocking gate fails without a valid waiver, the approval is missing, rejected or by the
-        author, or a stored byte is not the registered one. Everything that is wrong is named.
+        A stop is in force, a blocking gate fails without a valid waiver, the approval is missing,
+        rejected or by the author, or a stored byte is not the registered one. Everything that is
+        wrong is named.
     """
     now = now or datetime.now(UTC)
     by = require_name(by, "a promotion")
-    with _desk(root, policy) as desk:
+    with open_desk(root, policy) as desk:
+        refuse_stopped(desk.state)
         registration = desk.state.registration(version).payload
         champion = desk.state.champion
         if champion is not None and champion.payload["version"] == version:
@@ -214,33 +176,69 @@ def rollback(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decisi
     GovernanceError
         There is no champion, or no reason is given.
     """
-    by = require_name(by, "a rollback")
-    if not reason.strip():
-        raise GovernanceError("a rollback needs a reason: give --reason TEXT")
-    with _desk(root, policy) as desk:
+    by, reason = require_name(by, "a rollback"), _require_reason(reason, "a rollback")
+    with open_desk(root, policy) as desk:
         champion, previous = desk.state.champion, desk.state.previous
         if champion is None:
             raise GovernanceError("there is no champion to roll back: see `signals status`")
         payload = {
             "version": champion.payload["version"],
             "to": previous.payload["version"] if previous else None,
-            "reason": " ".join(reason.split()),
+            "reason": reason,
         }
         return desk.write("rolled_back", by, payload)
 
 
-@contextmanager
-def _desk(root: Path, policy: GovernanceRule) -> Iterator[_Desk]:
-    """Hold the lock, put MLflow right by the ledger, and read both."""
-    read_registry(root, policy.model)
-    with governing(root):
-        client = open_client(root)
-        notes = sync(root, policy.model, client)
-        ledger = Ledger(root / LEDGER)
-        chain = ledger.read()
-        registry = read_registry(root, policy.model)
-        notes += ledger_doubts(root, chain, registry, datetime.now(UTC))
-        yield _Desk(root, policy, client, ledger, State(chain), registry, notes)
+def freeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision:
+    """Call an emergency stop: nothing is served or promoted until it is lifted.
+
+    The stop is in force before MLflow is told, and whether or not MLflow can be told. Anyone may
+    call it, with a key or without.
+
+    Raises
+    ------
+    GovernanceError
+        No reason is given, a stop is in force already, or the ledger is broken (then nothing is served anyway).
+    """
+    by, reason = require_name(by, "a stop"), _require_reason(reason, "a stop")
+    ledger = Ledger(root / LEDGER)
+    state = read_state(root, ledger.read(), policy.require_signatures)
+    if state.stop is not None:
+        raise GovernanceError(f"already {state.stop}")
+    notes = []
+    try:
+        pen = pen_for(root, by, decides=False, required=False)
+    except SignalsError as error:
+        pen, notes = None, [f"the stop is not signed: {error}"]
+    record = ledger.append("frozen", by, {"reason": reason}, pen)
+    try:
+        read_registry(root, policy.model)
+        with governing(root):
+            notes += sync(root, policy, open_client(root))
+    except Exception as error:  # whatever ails MLflow: the stop stands
+        notes += [f"the stop is in force, but MLflow could not be told ({error}); the next command tells it"]
+    return Decision(record, tuple(notes))
+
+
+def unfreeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision:
+    """Lift the emergency stop.
+
+    Raises
+    ------
+    GovernanceError
+        No stop is in force, or no reason is given.
+    """
+    by, reason = require_name(by, "lifting a stop"), _require_reason(reason, "lifting a stop")
+    with open_desk(root, policy) as desk:
+        if desk.state.stop is None:
+            raise GovernanceError("no stop is in force: nothing to lift")
+        return desk.write("unfrozen", by, {"reason": reason})
+
+
+def _require_reason(reason: str, what: str) -> str:
+    if not reason.strip():
+        raise GovernanceError(f"{what} needs a reason: give --reason TEXT")
+    return " ".join(reason.split())
 
 
 def _require_other(policy: GovernanceRule, by: str, author: str, what: str) -> None:
@@ -248,20 +246,20 @@ def _require_other(policy: GovernanceRule, by: str, author: str, what: str) -> N
         raise GovernanceError(f"{by} is the author of this version ({author}): the {what} must come from someone else")
 
 
-def _approval_missing(desk: _Desk, version: int) -> list[str]:
+def _approval_missing(desk: Desk, version: int) -> list[str]:
     review = desk.state.review(version)
     ask = f"`signals review {version} approve --by NAME --comment TEXT`"
     if review is None:
         return [f"nobody has approved it yet: {ask}"]
     if review.payload["status"] != "approved":
         return [f"{review.actor} rejected it ({review.payload['comment']}): a later approval is needed, {ask}"]
-    author = desk.state.registration(version).payload["author"]
-    if desk.policy.require_second_person and same_person(review.actor, author):
-        return [f"it was approved by its own author ({author}): {ask} by someone else"]
+    registration = desk.state.registration(version)
+    if desk.policy.require_second_person and same_hand(review, registration):
+        return [f"it was approved by its own author ({registration.payload['author']}): {ask} by someone else"]
     return []
 
 
-def _failed_today(desk: _Desk, version: int) -> list[dict[str, Any]]:
+def _failed_today(desk: Desk, version: int) -> list[dict[str, Any]]:
     """Blocking failures, with the comparison against the champion made again: it may have changed since."""
     registration = desk.state.registration(version).payload
     folder = resolve(registration["evidence_uri"], desk.root)
@@ -280,9 +278,9 @@ def _failed_today(desk: _Desk, version: int) -> list[dict[str, Any]]:
     return [gate for gate in [*gates, *again.values()] if not gate["passed"] and gate["severity"] == "block"]
 
 
-def _describe_again(desk: _Desk, version: int) -> None:
+def _describe_again(desk: Desk, version: int) -> None:
     """Show the waivers where the reviewer looks first."""
-    state = State(desk.ledger.read())
+    state = read_state(desk.root, desk.ledger.read(), desk.policy.require_signatures)
     registration = state.registration(version)
     metrics = read_json(resolve(registration.payload["evidence_uri"], desk.root) / "metrics.json")
     waivers = [record for _, record in sorted(state.waivers(version).items())]

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from core.errors import GovernanceError
-from governance.ledger import Chain, Record
+from governance.chain import Chain, Record
 
 PENDING = "pending"
 
@@ -29,10 +29,31 @@ class Reign:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """One emergency stop: who called it, when and why; `ended_by` is None while it is in force."""
+
+    record: Record
+    ended_by: Record | None = None
+
+    def __str__(self) -> str:
+        called = self.record
+        return f"frozen by {called.actor} at {called.at:%Y-%m-%d %H:%M:%S} UTC: {called.payload.get('reason')}"
+
+
+@dataclass(frozen=True)
 class State:
-    """The registry as the ledger tells it."""
+    """The registry as the ledger tells it.
+
+    Parameters
+    ----------
+    chain
+        The records that count (see `governance.trust`), under the numbers that they have in the ledger.
+    doubts
+        What is to be said of records that do not count, or hardly.
+    """
 
     chain: Chain
+    doubts: tuple[str, ...] = ()
 
     @cached_property
     def registrations(self) -> Mapping[int, Record]:
@@ -54,6 +75,12 @@ class State:
             raise GovernanceError(
                 f"version {version} is not in the ledger (registered: {known}): run `signals register`"
             ) from None
+
+    def promoted_registration(self, promotion: Record) -> Record | None:
+        """The registration that a promotion was decided on; a later one of the same version changes nothing."""
+        found = [r for r in self.chain.of_kind("registered") if r.seq == promotion.payload["registration"]]
+        same = [r for r in found if r.seq < promotion.seq and r.payload["version"] == promotion.payload["version"]]
+        return same[0] if same else None
 
     def of_bundle(self, digest: str) -> Record | None:
         """Latest registration of a bundle, by its digest."""
@@ -110,6 +137,28 @@ class State:
             return None
         others = [r for r in self.line if r.payload["version"] != self.line[-1].payload["version"]]
         return others[-1] if others else None
+
+    @cached_property
+    def stops(self) -> tuple[Stop, ...]:
+        """Every emergency stop, oldest first."""
+        found: list[Stop] = []
+        for record in self.chain.of_kind("frozen", "unfrozen"):
+            standing = bool(found) and found[-1].ended_by is None
+            if record.kind == "frozen" and not standing:
+                found.append(Stop(record))
+            elif record.kind == "unfrozen" and standing:
+                found[-1] = Stop(found[-1].record, record)
+        return tuple(found)
+
+    def stop_at(self, moment: datetime) -> Stop | None:
+        """The emergency stop in force at a moment."""
+        found = [s for s in self.stops if s.record.at <= moment and (s.ended_by is None or moment < s.ended_by.at)]
+        return found[-1] if found else None
+
+    @property
+    def stop(self) -> Stop | None:
+        """The emergency stop in force."""
+        return self.stops[-1] if self.stops and self.stops[-1].ended_by is None else None
 
     @cached_property
     def reigns(self) -> tuple[Reign, ...]:

@@ -10,19 +10,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from governance.gates import GovernanceRule
 from governance.guard import ledger_doubts
 from governance.ledger import Ledger
 from governance.places import LEDGER
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.state import PENDING, State
+from governance.trust import read_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_OURS = ("review.", "waiver.", "gates.", "bundle.")
+OURS = ("review.", "waiver.", "gates.", "bundle.")
 
 
-def sync(root: Path, model: str, client: MlflowClient) -> list[str]:
+def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
     """Make MLflow say what the ledger says.
 
     Returns
@@ -36,7 +38,8 @@ def sync(root: Path, model: str, client: MlflowClient) -> list[str]:
         The ledger is broken or has lost records: nothing is projected from it.
     """
     chain = Ledger(root / LEDGER).read()
-    state = State(chain)
+    state = read_state(root, chain, policy.require_signatures)
+    model = policy.model
     registry = read_registry(root, model)
     if not registry.versions:
         return []
@@ -75,7 +78,7 @@ def _tags(client: MlflowClient, model: str, registry: Registry, state: State) ->
                     f"tag {key} of version {version} was {row.tags.get(key)!r}, the ledger says {value!r}: set back"
                 )
         for key in sorted(row.tags):
-            if key.startswith(_OURS) and key not in wanted:
+            if key.startswith(OURS) and key not in wanted:
                 client.delete_model_version_tag(model, str(version), key)
                 changed.append(f"tag {key} of version {version} is not in the ledger: removed")
     return changed

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from core.errors import DataError
@@ -30,7 +30,7 @@ from models.scoring import MIN_NAMES, SESSIONS_PER_YEAR, decile_means, decile_sp
 from models.stability import UNKNOWN_REGIME, VolatilityRule, market_regimes, size_terciles, stability
 
 _PREFIX = "signal_"
-_CALIBRATION_BINS = 20
+CALIBRATION_BINS = 20
 _TOP_FEATURES = 15
 # Bootstrap blocks must outlast the overlap, and leave enough of them in a year.
 _OVERLAPS_OF_BLOCKS = 2
@@ -181,7 +181,7 @@ def evaluate(
     metrics["paired"] = {line.pop("layer"): line for line in against.to_dict("records")}
     forward, signal = rows["forward"].to_numpy(), rows["signal"].to_numpy()
     means = decile_means(signal, forward, session, min_names=rule.min_names)
-    wrong = _wrong(rows)
+    wrong = wrong_sign(rows["expected_return"], rows["forward"])
     tables |= {
         "scores": pd.DataFrame(
             [{"layer": name, "part": part, **metrics[part][name]} for name in columns for part in parts]
@@ -248,9 +248,9 @@ def _daily_ic(
     return frame.reset_index(drop=True)
 
 
-def _wrong(rows: pd.DataFrame) -> NDArray[np.float64]:
+def wrong_sign(expected_return: ArrayLike, outcome: ArrayLike) -> NDArray[np.float64]:
     """1 where the outcome had not the sign of the expected return; NaN where either has none."""
-    expected, forward = rows["expected_return"].to_numpy(float), rows["forward"].to_numpy(float)
+    expected, forward = np.asarray(expected_return, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     usable = np.isfinite(forward) & np.isfinite(expected) & (expected != 0)
     return np.where(usable, expected * forward <= 0, np.nan)
 
@@ -264,7 +264,7 @@ def _calibration(
     daily = pd.Series(inside[judged].astype(float)).groupby(session[judged]).mean()
     window = min(rule.coverage_sessions, max(len(daily), 1))
     rolling = daily.rolling(window).mean()
-    wrong = _wrong(rows)
+    wrong = wrong_sign(rows["expected_return"], rows["forward"])
     happened = wrong[np.isfinite(wrong) & judged]
     base = float(happened.mean()) if len(happened) else float("nan")
     figures = {
@@ -274,7 +274,7 @@ def _calibration(
         "brier": brier(rows["p_wrong"], wrong),
         "brier_of_base_rate": base * (1 - base),
         "log_loss": log_loss(rows["p_wrong"], wrong),
-        "ece": ece(rows["p_wrong"], wrong, _CALIBRATION_BINS),
+        "ece": ece(rows["p_wrong"], wrong, CALIBRATION_BINS),
         "share_wrong": base,
     }
     when = dates[daily.index.to_numpy(dtype=int)].astype("datetime64[ns]")

@@ -32,6 +32,9 @@ app = typer.Typer(
     "6 bundle, 7 governance, 8 storage, 9 a stage failed.",
 )
 
+keys = typer.Typer(no_args_is_help=True, help="Keys that sign decisions.")
+app.add_typer(keys, name="keys")
+
 Version = Annotated[str, typer.Argument(help="A version number, or an alias: candidate, champion.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides, as 'Name <email>'; git's identity if not given.")]
 AsOf = Annotated[
@@ -175,6 +178,49 @@ def rollback(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: 
 
 
 @app.command()
+def freeze(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: By = None) -> None:
+    """Emergency stop: nothing is served or promoted until it is lifted."""
+    from pipelines import promote as stage
+
+    stage.freeze(_root(), by, reason)
+
+
+@app.command()
+def unfreeze(reason: Annotated[str, typer.Option("--reason", help="Why.")], by: By = None) -> None:
+    """Lift the emergency stop."""
+    from pipelines import promote as stage
+
+    stage.unfreeze(_root(), by, reason)
+
+
+@app.command()
+def audit(
+    head: Annotated[str | None, typer.Option("--head", help="A head of the ledger noted elsewhere.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for machines.")] = False,
+) -> None:
+    """Check ledger, signatures, clock, versions, aliases and served signals; say what broke where."""
+    from pipelines import audit as stage
+
+    stage.audit(_root(), head, as_json)
+
+
+@keys.command("new")
+def keys_new(by: By = None) -> None:
+    """Make a key pair and print what to add to keys.yaml."""
+    from pipelines import keys as stage
+
+    stage.new(_root(), by)
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """Show whose signature counts."""
+    from pipelines import keys as stage
+
+    stage.show(_root())
+
+
+@app.command()
 def history(at: Annotated[str | None, typer.Option("--at", help="A day or a moment, UTC.")] = None) -> None:
     """Show which version was in production when, and why."""
     from pipelines import promote as stage
@@ -204,6 +250,41 @@ def preview(
 
 
 @app.command()
+def monitor(
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Session to judge at, YYYY-MM-DD; the data's last if not given.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 7 where the verdict is freeze.")] = False,
+    features: Annotated[bool, typer.Option(help="Compare the latest features with training.")] = True,
+) -> None:
+    """Judge the served signals by what became of them; write reports/monitor."""
+    from pipelines import monitor as stage
+
+    stage.watch(_root(), as_of, strict, features)
+
+
+@app.command()
+def retrain(
+    write: Annotated[bool, typer.Option("--write", help="Put the proposed changes into params.yaml.")] = False,
+) -> None:
+    """Propose the next training after `signals monitor`, with the command to type; train nothing."""
+    from pipelines import retrain as stage
+
+    stage.propose(_root(), write)
+
+
+@app.command()
+def shadow(
+    as_of: AsOf = None,
+    force: Annotated[bool, typer.Option("--force", help="Write again what is there already.")] = False,
+) -> None:
+    """Write the day's signals of the versions in monitoring.shadow, apart from the served ones."""
+    from pipelines import infer as stage
+
+    stage.shadow(as_of, force)
+
+
+@app.command()
 def features(
     family: Annotated[str | None, typer.Option("--family", help="One family, in the run or not.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Families that params.yaml leaves out too.")] = False,
@@ -230,12 +311,13 @@ def catalogue(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 5000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; keep it on this machine.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Where to listen; other machines need --team.")] = "127.0.0.1",
+    team: Annotated[bool, typer.Option("--team", help="With logins: MLflow's basic authentication.")] = False,
 ) -> None:
-    """Open MLflow's pages on this machine."""
+    """Open MLflow's pages on this machine, behind the project's policy."""
     from pipelines import ui as stage
 
-    stage.serve_ui(_root(), host, port)
+    stage.serve_ui(_root(), host, port, team)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ import pandas as pd
 from core.errors import DataError
 from core.files import atomic_directory, write_json, write_text
 from governance.evidence import Stored, stored
-from governance.ledger import Ledger
-from governance.places import LEDGER
-from governance.state import State
+from governance.policy import load_policy
+from governance.trust import state_now
 from models.comparison import Comparison
 from models.comparison import compare as compare_records
 from pipelines.console import Printer
@@ -39,7 +38,7 @@ def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
     GovernanceError
         A version is unknown, there is no champion, or stored evidence was changed.
     """
-    state = State(Ledger(root / LEDGER).read())
+    state = state_now(root, load_policy(root))
     first, second = (stored(root, state, version_named(root, state, name)) for name in (challenger, champion))
     if first.horizon != second.horizon:
         raise DataError(

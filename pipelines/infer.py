@@ -12,14 +12,20 @@ from typing import Any
 
 import pandas as pd
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
+from governance.outputs import manifest_digest
+from governance.policy import load_policy
 from models.bundle import Bundle
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
-from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SIGNALS, find_root
+from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
 from pipelines.params import load_settings
-from pipelines.policy import load_policy
+
+_MARKS = {
+    "preview": "# PREVIEW: not promoted, not for trading\n",
+    "shadow": "# SHADOW: runs beside the champion, not for trading\n",
+}
 
 
 def infer(as_of: str | None = None, force: bool = False) -> Path:
@@ -49,7 +55,7 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
 
     root = find_root()
     policy = load_policy(root)
-    served = serving(root, policy.model, policy.require_second_person)
+    served = serving(root, policy.model, policy.require_second_person, require_signatures=policy.require_signatures)
     waived = [
         f"served under a WAIVER of {waiver['gate']} by {waiver['by']} until {waiver['until']}: {waiver['reason']}"
         for waiver in served.waivers
@@ -57,7 +63,8 @@ def infer(as_of: str | None = None, force: bool = False) -> Path:
     warnings = [*served.warnings, *waived]
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    origin = {"version": served.version, "bundle": served.digest, "warnings": warnings}
+    promoted = f"{served.promotion.seq}:{served.promotion.hash}"
+    origin = {"version": served.version, "bundle": served.digest, "promotion": promoted, "warnings": warnings}
     return _write_day(root, root / SIGNALS, Bundle.load(served.bundle_path), as_of, origin, force)
 
 
@@ -69,6 +76,41 @@ def preview(as_of: str = "latest") -> Path:
     folder = _write_day(root, root / PREVIEW, bundle, as_of, origin, force=True)
     show(read_parquet(folder / "signals.parquet"), "PREVIEW, not promoted: the five best and the five worst")
     return folder
+
+
+def shadow(as_of: str | None = None, force: bool = False) -> list[Path]:
+    """Write what the versions of `monitoring.shadow` would say, apart from the served signals; return the folders.
+
+    Raises
+    ------
+    ConfigError
+        No version is named.
+    GovernanceError
+        A version is unknown, or its stored files are not those that were registered.
+    DataError, SessionError, BundleError
+        As in `infer`.
+    """
+    from governance.guard import file_problems
+    from governance.places import resolve
+    from governance.promotion import version_number
+    from governance.trust import state_now
+
+    root = find_root()
+    settings = load_settings(root / PARAMS)
+    if not settings.monitoring.shadow:
+        raise ConfigError("monitoring.shadow = []: name versions, or aliases such as candidate, to run in shadow")
+    state = state_now(root, settings.governance)
+    folders = []
+    for name in settings.monitoring.shadow:
+        version = version_number(root, settings.governance, str(name))
+        registration = state.registration(version).payload
+        problems = file_problems(root, registration)
+        if problems:
+            raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
+        bundle = Bundle.load(resolve(registration["bundle_uri"], root))
+        origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
+        folders.append(_write_day(root, root / SHADOW / f"version={version}", bundle, as_of, origin, force))
+    return folders
 
 
 def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
@@ -102,13 +144,23 @@ def _write_day(
         print(f"{folder.relative_to(root)} already holds these signals: nothing to do (--force writes them again)")
         return folder
     signals = bundle.predict(day.rows, day.scale, day.session)
+    if not origin.get("preview"):
+        _refuse_stopped(root)  # again: one may have been called since
     with atomic_directory(folder) as temporary:
         write_parquet(temporary / "signals.parquet", signals)
-        mark = "# PREVIEW: not promoted, not for trading\n" if origin.get("preview") else ""
+        mark = next((line for kind, line in _MARKS.items() if origin.get(kind)), "")
         write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
-        write_json(temporary / "manifest.json", {**manifest, "files": digest_tree(temporary)})
+        whole = {**manifest, "files": digest_tree(temporary)}
+        write_json(temporary / "manifest.json", {**whole, "digest": manifest_digest(whole)})
     print(f"{len(signals)} signals for {session} in {folder.relative_to(root)}")
     return folder
+
+
+def _refuse_stopped(root: Path) -> None:
+    from governance.guard import refuse_stopped
+    from governance.trust import state_now
+
+    refuse_stopped(state_now(root, load_policy(root)))
 
 
 def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -123,6 +175,7 @@ def _stands(folder: Path, manifest: Mapping[str, Any]) -> bool:
         return False
     found = read_json(folder / "manifest.json")
     if found.get("files") != digest_tree(folder, skip=("manifest.json",)):
+        print(f"warning: {folder.name} is not as it was written: it is written again", file=sys.stderr)
         return False
     for part, reason in (("bundle", "by another champion"), ("data", "from other data (the source has changed since)")):
         if found[part] != manifest[part]:

@@ -26,6 +26,7 @@ QUALITY = REPORTS / "data_quality"
 INVARIANCES = REPORTS / "invariances.json"
 CATALOGUE = REPORTS / "features"
 RECOVERY = REPORTS / "truth.json"
+MONITOR = REPORTS / "monitor"
 DOCS = Path("docs")
 
 JOURNALS = Path("var/studies")
@@ -33,6 +34,7 @@ CHECKPOINTS = Path("var/training")
 MLRUNS = Path("mlruns")
 SIGNALS = Path("signals")
 PREVIEW = Path("preview")
+SHADOW = Path("shadow")
 
 
 def find_root() -> Path:

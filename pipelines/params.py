@@ -20,6 +20,7 @@ from models.folds import FoldRule
 from models.layers.base import LAYERS
 from models.stack import StackRule
 from models.tuning import TuningRule
+from monitoring.rules import MonitoringRule
 from portfolio.backtest import BacktestRule
 from sources.base import PROVIDERS, Source, open_source
 from sources.embeddings import EmbeddingParams, WithNovelty, load_model
@@ -82,6 +83,7 @@ class Settings:
     backtest: BacktestRule
     evaluation: EvaluationRule
     governance: GovernanceRule
+    monitoring: MonitoringRule
 
     def open_source(self) -> Source:
         """The provider of raw tables that `data` names."""
@@ -143,6 +145,7 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "backtest": BacktestRule,
     "evaluation": EvaluationRule,
     "governance": GovernanceRule,
+    "monitoring": MonitoringRule,
 }
 _KEYS = ("seed", "data", "features", "layers", *_BLOCKS)
 

@@ -1,4 +1,4 @@
-"""What `signals review`, `waive`, `promote`, `rollback`, `history` and `status` do and print."""
+"""What `signals review`, `waive`, `promote`, `rollback`, `freeze`, `history` and `status` do and print."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 
 from core.errors import ConfigError, GovernanceError
 from governance import promotion
+from governance.chain import Record
 from governance.gates import GovernanceRule
 from governance.guard import alias_doubts, ledger_doubts, serving
-from governance.ledger import Ledger, Record
+from governance.ledger import Ledger
 from governance.lineage import author
 from governance.people import UNVERIFIED
-from governance.places import DATABASE, LEDGER
+from governance.places import DATABASE, KEYS, LEDGER
+from governance.policy import load_policy
 from governance.registry import Registry, read_registry
-from governance.state import State
+from governance.state import State, Stop
+from governance.trust import read_state
 from pipelines.console import Printer, utc
-from pipelines.policy import load_policy
 
 _STATUS = {"approve": "approved", "reject": "rejected"}
 
@@ -67,13 +69,31 @@ def rollback(root: Path, by: str | None, reason: str) -> None:
     _confirm(done, f"version {payload['version']} taken out of production: {now}")
 
 
+def freeze(root: Path, by: str | None, reason: str) -> None:
+    """Call an emergency stop."""
+    done = promotion.freeze(root, load_policy(root), by or author(root), reason)
+    _confirm(done, f"frozen by {done.record.actor}: nothing is served or promoted until `signals unfreeze`")
+
+
+def unfreeze(root: Path, by: str | None, reason: str) -> None:
+    """Lift the emergency stop."""
+    done = promotion.unfreeze(root, load_policy(root), by or author(root), reason)
+    _confirm(done, f"the stop is lifted by {done.record.actor}")
+
+
 def history(root: Path, at: str | None) -> None:
-    """Which version was in production when, and why."""
+    """Which version was in production when, and why; and when a stop was in force."""
     printer = Printer()
+    policy = load_policy(root)
     chain = Ledger(root / LEDGER).read()
-    state = State(chain)
+    state = read_state(root, chain, policy.require_signatures)
+    for doubt in state.doubts:
+        printer.warning(doubt)
     if at is not None:
         moment = _moment(at)
+        stop = state.stop_at(moment)
+        if stop is not None:
+            printer.warning(f"nothing was served then: {stop}")
         reign = state.reign_at(moment)
         if reign is None:
             printer.line(f"no version was in production at {utc(moment)}")
@@ -90,11 +110,19 @@ def history(root: Path, at: str | None) -> None:
         )
         for reign in state.reigns
     ]
-    if not rows:
+    if rows:
+        printer.table("In production", ("version", "from", "until", "why"), rows)
+    else:
         printer.line("no version has been in production yet")
-        return
-    printer.table("In production", ("version", "from", "until", "why"), rows)
-    printer.line(f"ledger verified: {len(chain.records)} records, {UNVERIFIED}")
+    if state.stops:
+        stops = [
+            (utc(stop.record.at), utc(stop.ended_by.at) if stop.ended_by else "now", _stopped(stop))
+            for stop in state.stops
+        ]
+        printer.table("Stopped", ("from", "until", "why"), stops)
+    if chain.records:
+        printer.line(f"ledger verified: {len(chain.records)} records")
+        printer.line(f"note: {_proof(policy)}", "yellow")
 
 
 def status(root: Path) -> None:
@@ -106,24 +134,25 @@ def status(root: Path) -> None:
         printer.line("nothing is registered yet; next: signals register")
         return
     registry = read_registry(root, policy.model)
-    state = State(chain)
+    state = read_state(root, chain, policy.require_signatures)
     now = datetime.now(UTC)
     printer.line(f"ledger    verified, {len(chain.records)} records")
-    for doubt in (*ledger_doubts(root, chain, registry, now), *alias_doubts(registry, state)):
+    doubts = [*ledger_doubts(root, chain, registry, now), *state.doubts, *alias_doubts(registry, state)]
+    for doubt in doubts:
         printer.warning(doubt)
-    _show_champion(root, policy, state, printer)
+    _show_champion(root, policy, state, printer, doubts)
     _show_candidate(registry, state, now, printer)
-    printer.line(f"note      {UNVERIFIED}", "yellow")
+    printer.line(f"note      {_proof(policy)}", "yellow")
 
 
-def _show_champion(root: Path, policy: GovernanceRule, state: State, printer: Printer) -> None:
+def _show_champion(root: Path, policy: GovernanceRule, state: State, printer: Printer, told: Sequence[str]) -> None:
     champion = state.champion
     if champion is None:
         printer.line("champion  none")
         return
     printer.line(f"champion  version {champion.payload['version']} since {utc(champion.at)}, {_why(champion)}")
     try:
-        served = serving(root, policy.model, policy.require_second_person)
+        served = serving(root, policy.model, policy.require_second_person, require_signatures=policy.require_signatures)
     except GovernanceError as error:
         printer.warning(str(error))
         return
@@ -131,7 +160,8 @@ def _show_champion(root: Path, policy: GovernanceRule, state: State, printer: Pr
     for waiver in served.waivers:
         printer.warning(f"WAIVED {waiver['gate']} until {waiver['until']}: {waiver['reason']}")
     for warning in served.warnings:
-        printer.warning(warning)
+        if warning not in told:
+            printer.warning(warning)
 
 
 def _show_candidate(registry: Registry, state: State, now: datetime, printer: Printer) -> None:
@@ -190,7 +220,20 @@ def _confirm(done: promotion.Decision, text: str) -> None:
     for note in done.notes:
         printer.warning(note)
     printer.line(f"{text} ({utc(done.record.at)}, ledger record {done.record.seq})")
-    printer.line(f"note: {UNVERIFIED}", "yellow")
+    if done.record.signature:
+        printer.line(f"signed with the key {done.record.key[:16]}", "green")
+    else:
+        printer.line(f"note: {UNVERIFIED}", "yellow")
+
+
+def _proof(policy: GovernanceRule) -> str:
+    """What stands behind the names."""
+    return f"decisions count only where signed with a key of {KEYS}" if policy.require_signatures else UNVERIFIED
+
+
+def _stopped(stop: Stop) -> str:
+    lifted = stop.ended_by
+    return f"{stop}" + (f"; lifted by {lifted.actor}: {lifted.payload['reason']}" if lifted else "")
 
 
 def _why(record: Record) -> str:

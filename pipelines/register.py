@@ -9,10 +9,10 @@ from governance.evidence import Training
 from governance.ledger import Ledger
 from governance.lineage import collect_lineage
 from governance.places import LEDGER
+from governance.policy import load_policy
 from governance.projection import Registration, project
 from pipelines.console import Printer
 from pipelines.layout import BUNDLE, CLEAN, REPORTS, TRAIN, TUNE
-from pipelines.policy import load_policy
 from pipelines.promote import gate_rows, next_commands
 
 SERVED_MODEL = Path("models/served_model.py")

@@ -18,8 +18,7 @@ from core.files import write_text
 from core.params import read_yaml
 from governance.dvc_lock import DvcLock
 from governance.git import copy_commit, outside_hooks
-from governance.ledger import Ledger
-from governance.places import LEDGER
+from governance.policy import load_policy
 from governance.reproduction import (
     Origin,
     first_to_differ,
@@ -29,7 +28,7 @@ from governance.reproduction import (
     require_same_tables,
 )
 from governance.seal import broken
-from governance.state import State
+from governance.trust import state_now
 from pipelines.console import Printer
 from pipelines.layout import LOCK, PARAMS
 from pipelines.run import StageError, search_path
@@ -61,7 +60,7 @@ def reproduce(root: Path, version: str, *, keep: bool = False, anyway: bool = Fa
         A stage failed in the clean checkout.
     """
     printer = Printer()
-    state = State(Ledger(root / LEDGER).read())
+    state = state_now(root, load_policy(root))
     made = origin(root, state, version_named(root, state, version))
     require_same_tables(made, root)
     _require_environment(made, anyway, printer)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.errors import GovernanceError
+from governance.policy import load_policy
 from governance.promotion import version_number
 from governance.state import State
-from pipelines.policy import load_policy
 
 CHAMPION = "champion"
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from reporting.page import Verdict, figure_png, format_value
+from reporting.page import Verdict, figure_bytes, format_value
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,18 +75,7 @@ class Markdown:
         """Add a table of a frame's columns; parameters as in `Page.table`, but Markdown has no colours for verdicts."""
         if frame.empty:
             return self.paragraph(empty)
-        formats, headings = formats or {}, headings or {}
-        columns = [str(name) for name in frame.columns]
-        right = [
-            pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in frame.dtypes
-        ]
-        cells = [
-            [_cell(format_value(value, formats.get(name))) for value in frame.iloc[:, place].tolist()]
-            for place, name in enumerate(columns)
-        ]
-        head = [_cell(headings.get(name, name.replace("_", " "))) for name in columns]
-        lines = [head, ["---:" if number else "---" for number in right], *zip(*cells, strict=True)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        table = markdown_table(frame, formats, headings)
         self._blocks.append(f"**{_escaped(caption)}**\n\n{table}" if caption else table)
         return self
 
@@ -99,7 +87,7 @@ class Markdown:
         first = re.split(r"[.,:;]", caption)[0] or f"figure {len(self.pictures) + 1}"
         name = re.sub(r"[^a-z0-9]+", "-", first.lower()).strip("-") + ".png"
         # The very bytes that the HTML page carries inside.
-        self.pictures[name] = base64.b64decode(figure_png(figure).partition(",")[2])
+        self.pictures[name] = figure_bytes(figure)
         self._blocks.append(f"![{_escaped(caption)}]({self.images}/{name})\n\n*{_escaped(caption)}*")
         return self
 
@@ -108,6 +96,22 @@ class Markdown:
         contents = [f"- [{_escaped(heading)}](#{_anchor(heading)})" for heading in self._sections]
         top = [f"# {_escaped(self.title)}", _escaped(self.subtitle), *self._banners, "\n".join(contents)]
         return "\n\n".join(block for block in (*top, *self._blocks) if block) + "\n"
+
+
+def markdown_table(
+    frame: pd.DataFrame, formats: Mapping[str, str] | None = None, headings: Mapping[str, str] | None = None
+) -> str:
+    """A frame's columns as a Markdown table, numbers to the right; parameters as in `Page.table`."""
+    formats, headings = formats or {}, headings or {}
+    columns = [str(name) for name in frame.columns]
+    right = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in frame.dtypes]
+    cells = [
+        [_cell(format_value(value, formats.get(name))) for value in frame.iloc[:, place].tolist()]
+        for place, name in enumerate(columns)
+    ]
+    head = [_cell(headings.get(name, name.replace("_", " "))) for name in columns]
+    lines = [head, ["---:" if number else "---" for number in right], *zip(*cells, strict=True)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escaped(text: str) -> str:

@@ -151,14 +151,19 @@ def figure_svg(figure: Figure, prefix: str) -> str:
     return text.replace("#000000", "currentColor")
 
 
-def figure_png(figure: Figure, dpi: int = 110) -> str:
-    """Data URI of a figure as PNG on white: for plots with more marks than an SVG carries well."""
+def figure_bytes(figure: Figure, dpi: int = 110) -> bytes:
+    """PNG file of a figure on white: for plots with more marks than an SVG carries well."""
     import matplotlib
 
     buffer = io.BytesIO()
     with matplotlib.rc_context(_rc()):
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return buffer.getvalue()
+
+
+def figure_png(figure: Figure) -> str:
+    """Data URI of `figure_bytes`."""
+    return "data:image/png;base64," + base64.b64encode(figure_bytes(figure)).decode("ascii")
 
 
 class Page:

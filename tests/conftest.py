@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.pop("SIGNALS_KEY", None)  # no test signs with the key of whoever runs it
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

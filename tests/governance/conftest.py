@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
-from governance import promotion
+from governance import keys, promotion
 from governance.dvc_lock import folder_md5
 from governance.evidence import Training
 from governance.gates import GovernanceRule
@@ -72,6 +72,20 @@ POLICY = {
 
 def run_git(root: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
+
+
+def add_key(root: Path, person: str, **changes: object) -> tuple[Path, str]:
+    """Make a key pair for a person and let it count; return the private key's path and the public key."""
+    path, key = keys.create_key(person, root)
+    entries = [entry.model_dump() for entry in keys.read_ring(root).keys]
+    entries.append({"person": person, "public": key.public, **changes})
+    (root / "keys.yaml").write_text(yaml.safe_dump({"keys": entries}))
+    return path, key.public
+
+
+@pytest.fixture(scope="session", name="add_key")
+def _add_key():
+    return add_key
 
 
 @dataclass
@@ -201,6 +215,11 @@ def make_world(root: Path, store: Path) -> World:
         run_git(root, *arguments)
     made.train()
     return made
+
+
+@pytest.fixture(scope="session", name="make_world")
+def _make_world():
+    return make_world
 
 
 @pytest.fixture

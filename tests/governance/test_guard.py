@@ -13,6 +13,8 @@ from governance.guard import serving
 from governance.ledger import Ledger
 from governance.people import identities, same_person
 
+REVIEWER = "Rob Reviewer <rob@example.org>"
+
 
 def artifacts(world, pattern, version):
     registrations = [r.payload for r in world.ledger().read().of_kind("registered")]
@@ -145,20 +147,33 @@ def test_a_broken_ledger_serves_nothing_and_promotes_nothing(governed, name):
         governed.register()
 
 
+def promotion_of(world, version, **changes):
+    """What a promotion of a version would say, with changes."""
+    registered = [r for r in world.ledger().read().of_kind("registered") if r.payload["version"] == version][-1]
+    return {
+        "version": version,
+        "bundle_digest": registered.payload["bundle_digest"],
+        "registration": registered.seq,
+        "approval": None,
+        "approved_by": REVIEWER,
+        "failed": [],
+        "waivers": [],
+        "previous": None,
+        "comment": "",
+        **changes,
+    }
+
+
 def test_a_promotion_written_without_an_approval_is_refused(world):
     world.register()
-    payload = {"version": 1, "failed": [], "approval": None, "comment": "", "approved_by": None, "previous": None}
-    digest = world.ledger().read().records[0].payload["bundle_digest"]
-    world.ledger().append("promoted", "Mallory", {**payload, "bundle_digest": digest})
+    world.ledger().append("promoted", "Mallory", promotion_of(world, 1, approval=None))
     with pytest.raises(GovernanceError, match="its approval is not in the ledger"):
         serving(world.root)
 
 
 @pytest.mark.parametrize("pretended", [0, 1, 2])
 def test_a_promotion_that_names_a_wrong_approval_is_refused(governed, pretended):
-    registration = governed.ledger().read().of_kind("registered")[-1].payload
-    payload = {"version": 2, "failed": [], "approval": pretended, "bundle_digest": registration["bundle_digest"]}
-    governed.ledger().append("promoted", "Mallory", payload)
+    governed.ledger().append("promoted", "Mallory", promotion_of(governed, 2, approval=pretended))
     served = serving(governed.root)
     assert served.version == 1
     assert "approval" in served.warnings[0]

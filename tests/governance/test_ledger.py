@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,74 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(ledger, monkeypatch):
     with pytest.raises(StorageError, match="disk is full"):
         ledger.append("registered", "Ann", {"version": 9})
     assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("step", ["atomic_file", "os.fsync", "Ledger._write"])
+def test_a_recovery_that_dies_itself_is_finished_by_the_next_writer(ledger, monkeypatch, step):
+    with ledger.path.open("ab") as handle:
+        handle.write(b'{"seq": 4, "ki')
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"governance.ledger.{step}", die)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append("registered", "Ann", {"version": 4})
+    ledger.append("registered", "Ann", {"version": 4})
+    chain = ledger.verify()
+    assert [record.kind for record in chain.records[4:]] == ["recovered", "registered"]
+    assert (ledger.path.parent / chain.records[4].payload["kept_as"]).read_bytes() == b'{"seq": 4, "ki'
+    assert ledger.unrecorded(chain) == []
+
+
+def killed_while_writing(path):
+    """Write records until killed, each long enough to be cut."""
+    ledger = Ledger(Path(path))
+    while True:
+        ledger.append("registered", "Ann", {"filler": "x" * 200_000})
+
+
+def test_a_writer_that_is_killed_loses_nothing_of_others(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    context = multiprocessing.get_context("fork")
+    for number in range(4):
+        Ledger(path).append("reviewed", "Bob", {"version": number})
+        writer = context.Process(target=killed_while_writing, args=(path,))
+        writer.start()
+        writer.join(0.15)
+        writer.kill()
+        writer.join()
+    Ledger(path).append("reviewed", "Bob", {"version": 4})
+    chain = Ledger(path).verify()
+    assert [record.payload["version"] for record in chain.of_kind("reviewed")] == list(range(5))
+    assert Ledger(path).unrecorded(chain) == []
+
+
+def test_the_clock_may_not_run_back_and_a_small_step_does_not_turn_the_order(ledger, monkeypatch):
+    def at(moment):
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return moment
+
+        monkeypatch.setattr("governance.ledger.datetime", Clock)
+
+    last = ledger.read().records[-1].at
+    at(last - timedelta(minutes=5))
+    assert ledger.append("registered", "Ann", {}).at == last
+    at(last - timedelta(minutes=11))
+    before = ledger.path.read_bytes()
+    with pytest.raises(GovernanceError, match=r"the clock .* is behind the last record"):
+        ledger.append("registered", "Ann", {})
+    assert ledger.path.read_bytes() == before
+
+
+def test_every_fault_is_named_not_only_the_first(ledger):
+    found = lines(ledger)
+    found[0] = found[0].replace("Ann", "Eve")
+    found[2] = "rubbish"
+    rewrite(ledger, found)
+    chain, faults = ledger.inspect()
+    assert chain.records == ()
+    assert [fault.split(" ")[1] for fault in faults] == ["1", "3"]

@@ -209,7 +209,7 @@ def test_a_crash_after_the_ledger_is_put_right_by_the_next_command(governed, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(promotion._Desk, "write", lambda desk, *record: (desk.ledger.append(*record), crash()))
+        patch.setattr(promotion.Desk, "write", lambda desk, *record: (desk.ledger.append(*record), crash()))
         with pytest.raises(KeyboardInterrupt):
             governed.promote(2)
     assert aliases(governed)["champion"] == 1

@@ -1,11 +1,13 @@
 """The governance commands as a user types them: fresh processes in a checkout of their own."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,59 @@ def test_a_moved_alias_is_told_and_put_back(governed, signals):
     assert "WARNING" not in ok(signals(governed, "status"))
 
 
+def test_a_stop_is_one_line_to_the_daily_job_and_stands_in_the_history(governed, signals):
+    one_line(signals(governed, "unfreeze", "--reason", "x"), 7, "no stop is in force")
+    out = ok(signals(governed, "freeze", "--reason", "feed is wrong", "--by", ROB))
+    assert "frozen by Rob <rob@example.org>: nothing is served or promoted" in out
+    one_line(signals(governed, "infer"), 7, r"frozen by Rob <rob@example.org> at .* UTC: feed is wrong")
+    one_line(signals(governed, "promote", "2"), 7, "frozen by Rob")
+    assert "WARNING frozen by Rob" in ok(signals(governed, "status"))
+    assert "WARNING frozen by Rob" in ok(signals(governed, "audit"))
+    ok(signals(governed, "unfreeze", "--reason", "mended", "--by", "Olga"))
+    out = ok(signals(governed, "history"))
+    assert re.search(r"Stopped\n.*\n.*frozen by Rob .*: feed is wrong; lifted by Olga: mended", out)
+    assert "WARNING" not in ok(signals(governed, "status"))
+
+
+def test_an_audit_tells_what_broke_where(governed, signals):
+    out = ok(signals(governed, "audit"))
+    assert "nothing broke" in out
+    assert "decisions are UNSIGNED" in out
+    governed.sql("UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion'")
+    code, out, err = signals(governed, "audit")
+    assert re.search(r"alias +champion +the alias champion points at version 2, the ledger says version 1", out)
+    assert (code, err.count("\n")) == (7, 1)
+    assert err.startswith("error: the audit failed: alias, champion: the alias champion points at version 2")
+    code, out, _ = signals(governed, "audit", "--json", "--head", "3:" + "0" * 64)
+    told = json.loads(out)
+    assert (code, told["ok"]) == (7, False)
+    assert {finding["check"] for finding in told["broken"]} == {"alias", "ledger"}
+    assert told["checked"]["versions"] == 2
+
+
+def test_signed_from_the_first_key_to_the_promotion(governed, signals, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert "decisions are UNSIGNED" in ok(signals(governed, "keys", "list"))
+    out = ok(signals(governed, "keys", "new", "--by", ROB))
+    entry = "".join(line + "\n" for line in out.splitlines() if line.startswith("  "))
+    assert "PRIVATE" not in out
+    (governed.root / "keys.yaml").write_text(f"keys:\n{entry}")
+    params = governed.root / "params.yaml"
+    params.write_text(params.read_text().replace("governance:\n", "governance:\n  require_signatures: true\n"))
+    out = ok(signals(governed, "status"))
+    assert re.search(r"record \d+ \(promoted by Olga Operator\) is not signed: it does not count", out)
+    one_line(signals(governed, "infer"), 7, "no champion.*is not signed")
+    one_line(signals(governed, "promote", "1", "--by", "Olga Operator"), 7, "nobody has approved it yet")
+    out = ok(signals(governed, "review", "1", "approve", "--comment", "read again", "--by", ROB))
+    assert re.search(r"signed with the key [0-9a-f]{16}\n", out)
+    one_line(signals(governed, "promote", "1", "--by", "Olga Operator"), 7, "Olga Operator has no key")
+    out = ok(signals(governed, "promote", "1", "--by", ROB))
+    assert "UNSIGNED" not in out
+    assert "serves    version 1" in ok(signals(governed, "status"))
+    out = ok(signals(governed, "keys", "list"))
+    assert re.search(r"Rob <rob@example.org> +[0-9a-f]{16} +yes\nto revoke .* `revoked: \d+`", out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "pattern"),
     [
@@ -191,13 +246,41 @@ def test_the_help_imports_nothing_heavy():
 
 
 def test_the_server_stays_on_this_machine_and_tells_no_one(tmp_path):
-    command = server_command("sqlite:///x.db", "layered-signals", "127.0.0.1", 5000)
+    command = server_command("sqlite:///x.db", "127.0.0.1", 5000)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--workers") + 1] == "1"
+    assert command[command.index("--app-name") + 1] == "signals"
+    team = server_command("sqlite:///x.db", "127.0.0.1", 5000, team=True)
+    assert team[team.index("--app-name") + 1] == "signals-team"
     environment = server_environment(tmp_path)
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert environment["SIGNALS_ROOT"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "pattern"),
+    [
+        (("--host", "0.0.0.0"), {}, "--host 0.0.0.0 lets others in"),
+        (("--host", "::"), {}, "lets others in"),
+        (("--host", "example.org"), {}, "lets others in"),
+        (("--team",), {}, "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+        (("--team",), {"MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}, "MLFLOW_AUTH_ADMIN_PASSWORD"),
+    ],
+)
+def test_the_server_starts_for_others_with_logins_alone(world, signals, monkeypatch, arguments, environment, pattern):
+    for name in ("MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_AUTH_CONFIG_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("pipelines.ui.entry_points", lambda group: [EntryPoint("signals", "x:y", group)])
+    one_line(signals(world, "ui", *arguments), 2, pattern)
+
+
+def test_the_server_does_not_start_without_its_policy(world, signals, monkeypatch):
+    monkeypatch.setattr("pipelines.ui.entry_points", lambda group: [])
+    one_line(signals(world, "ui"), 2, "this environment is older than pyproject.toml")
 
 
 @pytest.mark.slow

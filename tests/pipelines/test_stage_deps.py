@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOMS = ("core", "sources", "market", "features", "models", "portfolio", "reporting", "governance", "pipelines")
+ROOMS = (
+    "core", "sources", "market", "features", "models", "portfolio",
+    "reporting", "governance", "monitoring", "pipelines",
+)  # fmt: skip
 # Parameter blocks of every room are checked at the start of every stage, whichever it is; what the
 # blocks say is tracked by `params`, not by the modules that declare them.
 SETTLED = {"pipelines/params.py", "pipelines/stage.py", "pipelines/layout.py"}

@@ -1,4 +1,4 @@
-"""The block `governance` of params.yaml alone, for commands that need no model and no feature."""
+"""The block `governance` of params.yaml alone, for whatever needs no model and no feature."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from core.errors import ConfigError
 from core.params import parse, read_yaml
 from governance.gates import GovernanceRule
-from pipelines.layout import PARAMS
+from governance.places import PARAMS
 
 
 def load_policy(root: Path) -> GovernanceRule:

@@ -1,0 +1,178 @@
+"""The audit: everything that was ever decided, registered or served, checked against everything else.
+
+Where the guard stops at the first thing that keeps a version from being served, the audit goes on
+and names all that broke, and where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.errors import SignalsError
+from governance.chain import Chain
+from governance.gates import GovernanceRule
+from governance.guard import alias_doubts, file_problems, ledger_doubts, row_problems, version_problems
+from governance.keys import KeyRing, read_ring
+from governance.ledger import Ledger
+from governance.outputs import output_problems
+from governance.places import KEYS, LEDGER
+from governance.registry import LEDGER_HEAD, Registry, read_registry
+from governance.state import State
+from governance.sync import version_tags
+from governance.trust import DECISIONS, doubts_of, is_past, read_state, signed_since
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that broke.
+
+    Parameters
+    ----------
+    check
+        Which check found it: ledger, signature, clock, database, alias, version, champion, keys or output.
+    where
+        The record, version, alias or folder.
+    """
+
+    check: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit looked at and found.
+
+    Parameters
+    ----------
+    checked
+        How many of each thing were looked at.
+    notes
+        What an auditor should know though nothing broke.
+    head
+        `seq:hash` of the last record: noted elsewhere, it proves later that nothing was cut off.
+    """
+
+    checked: Mapping[str, int]
+    broken: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    head: str
+
+
+def audit(
+    root: Path, policy: GovernanceRule, signals: Path, head: str | None = None, now: datetime | None = None
+) -> Audit:
+    """Check the ledger, its signatures and clock, every version, the aliases, and every served session.
+
+    Parameters
+    ----------
+    signals
+        Folder of the served signals, a folder `date=D` a session.
+    head
+        A head of the ledger noted elsewhere, which must still be part of it.
+    """
+    now = now or datetime.now(UTC)
+    ledger = Ledger(root / LEDGER)
+    chain, faults = ledger.inspect()
+    broken = [Finding("ledger", str(LEDGER), fault) for fault in faults]
+    broken += [Finding("ledger", str(LEDGER), f"{path.name} is told nowhere") for path in ledger.unrecorded(chain)]
+    if chain.torn:
+        broken.append(Finding("ledger", str(LEDGER), f"ends in a torn line of {len(chain.torn)} bytes"))
+    if head and not chain.contains(head):
+        broken.append(Finding("ledger", str(LEDGER), f"the head {head[:24]}... is not in it: records were cut off"))
+    try:
+        ring = read_ring(root)
+        state = read_state(root, chain, policy.require_signatures)
+    except SignalsError as error:
+        broken.append(Finding("keys", KEYS.name, str(error)))
+        return Audit({"records": len(chain.records)}, tuple(broken), (), chain.head)
+    broken += _signatures(chain, ring, policy.require_signatures)
+    registry, found = _registry(root, policy, chain, now)
+    broken += [*found, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
+    outputs = sorted(folder for folder in signals.glob("date=*") if folder.is_dir())
+    for folder in outputs:
+        broken += [Finding("output", f"{signals.name}/{folder.name}", what) for what in output_problems(folder, chain)]
+    checked = {
+        "records": len(chain.records),
+        "signed": sum(bool(record.signature) for record in chain.records),
+        "keys": len(ring.keys),
+        "versions": len(state.registrations),
+        "sessions": len(outputs),
+    }
+    return Audit(checked, tuple(broken), tuple(_notes(policy, chain, registry, state)), chain.head)
+
+
+def _signatures(chain: Chain, ring: KeyRing, required: bool) -> Iterator[Finding]:
+    doubts = doubts_of(chain, ring, required)
+    since = signed_since(chain, doubts)
+    for seq, doubt in doubts.items():
+        if not is_past(chain.records[seq], since):
+            yield Finding("signature", f"record {seq}", doubt)
+
+
+def _registry(root: Path, policy: GovernanceRule, chain: Chain, now: datetime) -> tuple[Registry, list[Finding]]:
+    """The registry as far as it can be read, and what it or the clock says against the ledger."""
+    try:
+        registry = read_registry(root, policy.model)
+    except SignalsError as error:
+        return Registry(), [Finding("database", "mlflow.db", str(error))]
+    try:
+        ledger_doubts(root, chain, registry, now)
+    except SignalsError as error:
+        check = "clock" if str(error).startswith("the clock") else "ledger"
+        return registry, [Finding(check, str(LEDGER), str(error))]
+    return registry, []
+
+
+def _versions(root: Path, registry: Registry, state: State) -> Iterator[Finding]:
+    """Rows, tags and stored bytes of every version; versions that the ledger has never heard of."""
+    for version in sorted(registry.versions.keys() - state.registrations.keys()):
+        yield Finding("database", f"version {version}", "is in the database but not in the ledger")
+    for version, record in sorted(state.registrations.items()):
+        where = f"version {version}"
+        yield from (Finding("version", where, what) for what in file_problems(root, record.payload))
+        yield from (Finding("database", where, what) for what in row_problems(registry, version, record.payload))
+        if version in registry.versions:
+            tags = registry.versions[version].tags
+            for key, value in version_tags(state, version).items():
+                if tags.get(key) != value:
+                    what = f"the tag {key} is {tags.get(key)!r}, the ledger says {value!r}"
+                    yield Finding("database", where, what)
+
+
+def _champions(
+    root: Path, policy: GovernanceRule, registry: Registry, state: State, now: datetime
+) -> Iterator[Finding]:
+    """Every promotion that still stands, and the aliases."""
+    for record in state.line:
+        where = f"record {record.seq}, version {record.payload['version']}"
+        for what in version_problems(root, registry, state, record, policy.require_second_person, now):
+            yield Finding("champion", where, what)
+    yield from (Finding("alias", "champion", what) for what in alias_doubts(registry, state))
+    previous = int(state.previous.payload["version"]) if state.previous else None
+    if registry.aliases.get("previous_champion") != previous:
+        told = registry.aliases.get("previous_champion")
+        yield Finding("alias", "previous_champion", f"points at version {told}, the ledger says {previous}")
+    for alias, version in sorted(registry.aliases.items()):
+        if version not in state.registrations:
+            yield Finding("alias", alias, f"points at version {version}, which the ledger does not know")
+
+
+def _notes(policy: GovernanceRule, chain: Chain, registry: Registry, state: State) -> Iterator[str]:
+    if state.stop is not None:
+        yield str(state.stop)
+    decisions = chain.of_kind(*DECISIONS)
+    unsigned = sum(not record.signature for record in decisions)
+    if unsigned and not policy.require_signatures:
+        yield (
+            f"{unsigned} of {len(decisions)} decisions are UNSIGNED and governance.require_signatures is off: "
+            "anyone who can write to this folder can decide under any name"
+        )
+    elif unsigned:
+        yield f"{unsigned} of {len(decisions)} decisions are not signed and do not count"
+    seen = registry.tags.get(LEDGER_HEAD, "")
+    if seen and seen != chain.head and chain.contains(seen):
+        yield "MLflow has not been told of the last records: the next governance command tells it"

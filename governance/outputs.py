@@ -1,0 +1,46 @@
+"""Served sessions: whether what lies on the disk is what was written, by a champion that the ledger knows.
+
+A manifest seals its session against accidents and careless hands. Whoever forges files, manifest and
+seal together is found by `signals infer --as-of D --force`, which writes the same bytes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.errors import SignalsError
+from core.files import canonical_json, digest_bytes, digest_tree, read_json
+from governance.chain import Chain
+
+MANIFEST = "manifest.json"
+
+
+def output_problems(folder: Path, chain: Chain) -> list[str]:
+    """What of a served session is not as it was written, or was never the champion's to say."""
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except SignalsError as error:
+        return [str(error)]
+    if not isinstance(manifest, dict):
+        return [f"{MANIFEST} is no manifest"]
+    problems = []
+    if manifest.get("digest", manifest_digest(manifest)) != manifest_digest(manifest):
+        problems.append(f"{MANIFEST} was changed after it was written")
+    told, found = manifest.get("files") or {}, digest_tree(folder, skip=(MANIFEST,))
+    problems += [f"{name} is missing" for name in told if name not in found]
+    problems += [f"{name} was changed" for name, digest in told.items() if found.get(name, digest) != digest]
+    problems += [f"{name} was added" for name in found if name not in told]
+    head, version = str(manifest.get("promotion", "")), manifest.get("version")
+    if head and not chain.contains(head):
+        problems.append(f"it was served under the promotion {head[:24]}..., which is not in the ledger")
+    promoted = {(r.payload.get("version"), r.payload.get("bundle_digest")) for r in chain.of_kind("promoted")}
+    if (version, manifest.get("bundle")) not in promoted:
+        problems.append(f"it says version {version} with a bundle that was never in production")
+    return problems
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Digest of a manifest, less the digest itself."""
+    return digest_bytes(canonical_json({key: value for key, value in manifest.items() if key != "digest"}).encode())

@@ -1,0 +1,120 @@
+"""What was served, read back: whole days as rows, and the state of every session."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from core.errors import DataError
+from core.files import digest_tree, read_json, read_parquet
+from core.progress import progress
+from monitoring.upkeep import BROKEN, MISSING, SERVED
+from sources.calendar import sessions
+
+MANIFEST = "manifest.json"
+_NEEDED = ("date", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong")
+_TOLD = ("version", "bundle", "files", "symbols")
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Signals of a span of sessions.
+
+    Attributes
+    ----------
+    rows
+        Rows of whole days: the columns of signals.parquet but the reasons, `version` and `in_sample`; by date.
+    days
+        A row a session from the first folder on: `date, state, version, in_sample, warnings, problem`.
+    """
+
+    rows: pd.DataFrame
+    days: pd.DataFrame
+
+
+def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
+    """Signals of up to `limit` sessions ending with `last`; a day that is not whole is told and left out.
+
+    A day's files are checked against its manifest, so that what is judged is what was served.
+
+    Raises
+    ------
+    DataError
+        Not one folder of signals lies in the span.
+    """
+    found = _folders(folder)
+    span = sessions(last - np.timedelta64(limit * 2 + 30, "D"), last)[-limit:]
+    inside = sorted(day for day in found if span[0] <= day <= last)
+    if not inside:
+        raise DataError(
+            f"{folder.name}/ holds no signals between {span[0]} and {last}: run `signals infer` for these sessions"
+        )
+    trading = {*span.tolist()}
+    frames, lines = [], []
+    for day in progress(np.union1d(span[span >= inside[0]], inside), "signals"):
+        if day.item() not in trading:
+            lines.append((day, BROKEN, np.nan, False, 0, f"{found[day].name} is no session of the exchange"))
+            continue
+        if day not in found:
+            lines.append((day, MISSING, np.nan, False, 0, "no signals"))
+            continue
+        try:
+            manifest, rows = _read_day(found[day], day)
+        except DataError as error:
+            lines.append((day, BROKEN, np.nan, False, 0, str(error)))
+            continue
+        version, in_sample = int(manifest["version"]), bool(manifest.get("in_sample", False))
+        lines.append((day, SERVED, version, in_sample, len(manifest.get("warnings", ())), ""))
+        frames.append(rows.assign(version=version, in_sample=in_sample))
+    days = pd.DataFrame(lines, columns=["date", "state", "version", "in_sample", "warnings", "problem"])
+    days["date"] = days["date"].astype("datetime64[ns]")
+    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_NEEDED, "version", "in_sample"])
+    return History(rows.drop(columns="top_reasons", errors="ignore"), days)
+
+
+def _folders(folder: Path) -> dict[np.datetime64, Path]:
+    found: dict[np.datetime64, Path] = {}
+    for path in sorted(folder.glob("date=*")):
+        try:
+            day = datetime.date.fromisoformat(path.name.removeprefix("date="))
+        except ValueError:
+            raise DataError(f"{path} is no folder of a session: move it away") from None
+        found[np.datetime64(day, "D")] = path
+    return found
+
+
+def _read_day(folder: Path, day: np.datetime64) -> tuple[Mapping[str, Any], pd.DataFrame]:
+    """Manifest and rows of one day.
+
+    Raises
+    ------
+    DataError
+        Something is missing, altered, of another day, or no signals at all.
+    """
+    manifest = read_json(folder / MANIFEST)
+    lacking = [name for name in _TOLD if not isinstance(manifest, dict) or name not in manifest]
+    if lacking:
+        raise DataError(f"{folder.name}/{MANIFEST} lacks {lacking[0]!r}")
+    if manifest.get("date") != str(day):
+        raise DataError(f"{folder.name}/{MANIFEST} is of {manifest.get('date')}")
+    if manifest["files"] != digest_tree(folder, skip=(MANIFEST,)):
+        raise DataError(f"{folder.name} was altered after it was written")
+    rows = read_parquet(folder / "signals.parquet")
+    missing = [name for name in _NEEDED if name not in rows]
+    if missing:
+        raise DataError(f"{folder.name}/signals.parquet lacks the column {missing[0]!r}")
+    if len(rows) != manifest["symbols"] or rows["symbol"].duplicated().any() or not _all_of(rows["date"], day):
+        raise DataError(f"{folder.name}/signals.parquet does not hold one row a symbol of that day")
+    return manifest, rows.assign(date=rows["date"].astype("datetime64[ns]"))
+
+
+def _all_of(dates: pd.Series, day: np.datetime64) -> bool:
+    told: NDArray[np.datetime64] = dates.to_numpy("datetime64[D]")
+    return bool((told == day).all())

@@ -1,0 +1,389 @@
+"""MLflow's own app behind the policy: the routes as the pages and the client call them."""
+
+import asyncio
+import json
+
+import pytest
+
+from core.errors import GovernanceError, StorageError
+from governance import promotion
+from governance.access_log import Person
+from governance.guard import serving
+from governance.mlflow_request import CHANGES
+from governance.registry import read_registry
+from governance.rulings import _MODEL_RULES, _UPLOADS
+from governance.server import _reviewer
+from governance.state import State
+
+MODEL = "layered-signals"
+REVIEWER = "Rob Reviewer <rob@example.org>"
+API, PAGES = "/api/2.0/mlflow", "/ajax-api/2.0/mlflow"
+
+
+@pytest.fixture(scope="module")
+def app():
+    """MLflow's app with the policy, once a process: Flask takes no hooks after its first request."""
+    from mlflow.server import app
+
+    from governance.server import create_app
+
+    assert create_app() is app
+    assert create_app() is app
+    return app
+
+
+@pytest.fixture
+def server(app, governed, monkeypatch):
+    """A client of the app on the store of `governed`."""
+    from mlflow.server import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, handlers
+
+    monkeypatch.setenv(BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{governed.root}/mlruns/mlflow.db")
+    monkeypatch.setenv(ARTIFACT_ROOT_ENV_VAR, "signals:/experiments")
+    for name in ("_tracking_store", "_model_registry_store"):
+        monkeypatch.setattr(handlers, name, None)
+    return app.test_client()
+
+
+def send(server, method, path, status=200, base=PAGES, /, **fields):
+    answer = server.open(f"{base}/{path}", method=method, json=fields)
+    assert answer.status_code == status, answer.text
+    return answer.get_json()
+
+
+def refused(server, method, path, words, base=PAGES, /, **fields):
+    told = send(server, method, path, 403, base, **fields)
+    assert told["error_code"] == "PERMISSION_DENIED"
+    assert words in told["message"]
+    return told["message"]
+
+
+def set_alias(alias, version):
+    return {"name": MODEL, "alias": alias, "version": str(version)}
+
+
+def set_tag(key, value, version=2):
+    return {"name": MODEL, "version": str(version), "key": key, "value": value}
+
+
+def aliases(world):
+    return dict(read_registry(world.root, MODEL).aliases)
+
+
+def ledger(world):
+    return world.ledger().read().records
+
+
+def access(world):
+    path = world.root / "mlruns/access.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def test_an_alias_set_on_an_approved_version_is_a_promotion(server, governed):
+    assert send(server, "POST", "registered-models/alias", **set_alias("champion", 2)) == {}
+    last = ledger(governed)[-1]
+    assert (last.kind, last.actor, last.payload["version"]) == ("promoted", "Ann Author <ann@example.org>", 2)
+    assert last.payload["comment"] == "alias champion set in MLflow"
+    served = serving(governed.root)
+    assert (served.version, served.warnings) == (2, ())
+    assert aliases(governed) == {"candidate": 2, "champion": 2, "previous_champion": 1}
+    told = send(server, "GET", f"registered-models/get?name={MODEL}")["registered_model"]["aliases"]
+    assert {"alias": "champion", "version": "2"} in told
+    (line,) = access(governed)
+    assert (line["user"], line["verified"]) == ("Ann Author <ann@example.org>", False)
+    assert (line["route"], line["action"]) == (f"POST {PAGES}/registered-models/alias", "SetRegisteredModelAlias")
+    assert (line["verdict"], line["status"]) == ("promoted", 200)
+    assert line["target"] == set_alias("champion", 2)
+
+
+def test_saying_it_twice_promotes_once(server, governed):
+    for _ in range(2):
+        send(server, "POST", "registered-models/alias", **set_alias("champion", 2))
+    assert [r.kind for r in ledger(governed)].count("promoted") == 2
+    assert [line["verdict"] for line in access(governed)] == ["promoted", "allowed"]
+
+
+def break_artifact(world):
+    (path,) = [p for p in (world.root / "mlruns/artifacts").rglob("weights.json") if '"momentum": 2.0' in p.read_text()]
+    path.write_text("{}")
+
+
+def approve_by_author(world):
+    lax = world.policy.model_copy(update={"require_second_person": False})
+    promotion.review(world.root, lax, 2, "approved", "ann@example.org", "mine is fine")
+
+
+def register_failing(world):
+    world.train(weight=3.0, t=1.0, seed=2)
+    assert world.register().version == 3
+    world.approve(3)
+
+
+REASONS = {
+    "no record": (lambda w: None, 7, "version 7 is not in the ledger"),
+    "a failing gate": (register_failing, 3, "gate rank_ic_t fails (test.stack.rank_ic_t = 1, must be >= 3)"),
+    "no approval": (lambda w: (w.train(weight=3.0, rank_ic=0.09, seed=2), w.register()), 3, "nobody has approved it"),
+    "a rejection": (
+        lambda w: promotion.review(w.root, w.policy, 2, "rejected", REVIEWER, "drawdown"),
+        2,
+        "rejected it (drawdown)",
+    ),
+    "its author's approval": (approve_by_author, 2, "approved by its own author"),
+    "another digest": (break_artifact, 2, "weights.json was changed"),
+    "a swapped row": (
+        lambda w: w.sql("UPDATE model_versions SET storage_location = '/evil' WHERE version = 2"),
+        2,
+        "points at /evil",
+    ),
+    "an edited ledger": (
+        lambda w: w.ledger().path.write_text(w.ledger().path.read_text().replace("Rob", "Bob")),
+        2,
+        "was changed after it was written",
+    ),
+    "broken parameters": (lambda w: (w.root / "params.yaml").write_text("seed: 1"), 2, "no block `governance`"),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_a_version_that_may_not_serve_keeps_out_with_the_reason(server, governed, name):
+    spoil, version, words = REASONS[name]
+    spoil(governed)
+    before, pointed = governed.ledger().path.read_bytes(), aliases(governed)
+    message = refused(server, "POST", "registered-models/alias", words, **set_alias("champion", version))
+    assert governed.ledger().path.read_bytes() == before
+    assert aliases(governed) == pointed
+    line = access(governed)[-1]
+    assert (line["verdict"], line["status"], line["reason"]) == ("refused", 403, message)
+
+
+def test_a_review_in_the_pages_is_a_review_in_the_ledger(server, governed):
+    governed.train(weight=3.0, rank_ic=0.09, seed=2)
+    assert governed.register().version == 3
+    status = set_tag("review.status", "approved", 3)
+    refused(server, "POST", "model-versions/set-tag", "save the tag review.comment", **status)
+    send(server, "POST", "model-versions/set-tag", **set_tag("review.comment", "stable by year", 3))
+    refused(server, "POST", "model-versions/set-tag", "must come from someone else", **status)
+    send(server, "POST", "model-versions/set-tag", **set_tag("review.comment", "stable by year", 3))
+    send(server, "POST", "model-versions/set-tag", **set_tag("review.by", REVIEWER, 3))
+    send(server, "POST", "model-versions/set-tag", **status)
+    last = ledger(governed)[-1]
+    assert (last.kind, last.actor, last.payload["status"]) == ("reviewed", REVIEWER, "approved")
+    assert last.payload["comment"] == "stable by year"
+    tags = read_registry(governed.root, MODEL).versions[3].tags
+    assert (tags["review.status"], tags["review.by"]) == ("approved", REVIEWER)
+    send(server, "POST", "registered-models/alias", **set_alias("champion", 3))
+    assert serving(governed.root).version == 3
+
+
+def test_the_champion_is_not_rejected_but_rolled_back(server, governed):
+    send(server, "POST", "model-versions/set-tag", **set_tag("review.comment", "second thoughts", 1))
+    send(server, "POST", "model-versions/set-tag", **set_tag("review.by", REVIEWER, 1))
+    rejection = set_tag("review.status", "rejected", 1)
+    refused(server, "POST", "model-versions/set-tag", "signals rollback", **rejection)
+
+
+ATTEMPTS = {
+    "take the alias away": ("DELETE", "registered-models/alias", {"name": MODEL, "alias": "champion"}),
+    "forge the verdict": ("POST", "model-versions/set-tag", set_tag("gates.verdict", "pass")),
+    "forge the digest": ("POST", "model-versions/set-tag", set_tag("bundle.digest", "x")),
+    "forge a waiver": ("POST", "model-versions/set-tag", set_tag("waiver.rank_ic", "x")),
+    "forget the digest": (
+        "DELETE",
+        "model-versions/delete-tag",
+        {"name": MODEL, "version": "2", "key": "bundle.digest"},
+    ),
+    "forget the ledger": ("DELETE", "registered-models/delete-tag", {"name": MODEL, "key": "ledger.head"}),
+    "delete a champion": ("DELETE", "model-versions/delete", {"name": MODEL, "version": "1"}),
+    "delete the model": ("DELETE", "registered-models/delete", {"name": MODEL}),
+    "rename the model": ("POST", "registered-models/rename", {"name": MODEL, "new_name": "other"}),
+    "rename it in camel case": ("POST", "registered-models/rename", {"name": MODEL, "newName": "other"}),
+    "move its stage": (
+        "POST",
+        "model-versions/transition-stage",
+        {"name": MODEL, "version": "2", "stage": "Production", "archive_existing_versions": False},
+    ),
+    "bring a version in": ("POST", "model-versions/create", {"name": MODEL, "source": "models:/m-1"}),
+    "rewrite the description": (
+        "PATCH",
+        "model-versions/update",
+        {"name": MODEL, "version": "2", "description": "Gates: pass"},
+    ),
+}
+
+
+@pytest.mark.parametrize("base", [API, PAGES])
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_what_is_governed_stays(server, governed, name, base):
+    method, path, fields = ATTEMPTS[name]
+    before = governed.sql("SELECT * FROM model_version_tags ORDER BY 1, 2, 3"), aliases(governed)
+    refused(server, method, path, "", base, **fields)
+    assert (governed.sql("SELECT * FROM model_version_tags ORDER BY 1, 2, 3"), aliases(governed)) == before
+    assert serving(governed.root).warnings == ()
+
+
+def test_a_body_within_a_string_is_read_too(server, governed):
+    body = json.dumps(json.dumps(set_alias("champion", 9)))
+    answer = server.post(f"{API}/registered-models/alias", data=body, content_type="application/json")
+    assert answer.status_code == 403
+    assert "version 9 is not in the ledger" in answer.get_json()["message"]
+
+
+def test_runs_models_and_the_experiment_behind_a_version_stay(server, governed):
+    payload = State(governed.ledger().read()).registration(1).payload
+    run, model = payload["run_id"], payload["model_uri"].split("/models/")[1].split("/")[0]
+    experiment = str(governed.sql("SELECT experiment_id FROM experiments WHERE name = ?", MODEL)[0][0])
+    words = "signals register"
+    for method, path, fields in (
+        ("POST", "runs/delete", {"run_id": run}),
+        ("POST", "runs/log-metric", {"run_id": run, "key": "x", "value": 1.0, "timestamp": 1}),
+        ("POST", "runs/log-metric", {"run_uuid": run, "key": "x", "value": 1.0, "timestamp": 1}),
+        ("POST", "runs/log-metric", {"runId": run, "key": "x", "value": 1.0, "timestamp": 1}),
+        ("POST", "runs/log-batch", {"run_id": run, "metrics": []}),
+        ("POST", "runs/log-model", {"run_id": run, "model_json": "{}"}),
+        ("POST", "runs/create", {"experiment_id": experiment, "start_time": 1}),
+        ("POST", "experiments/delete", {"experiment_id": experiment}),
+        ("POST", "logged-models", {"experiment_id": experiment, "name": "x"}),
+        ("DELETE", f"logged-models/{model}", {}),
+        ("PATCH", f"logged-models/{model}/tags", {"tags": [{"key": "a", "value": "b"}]}),
+        ("POST", "artifacts/presigned-upload-url", {"run_id": run, "path": "report.html"}),
+        ("POST", f"upload-artifact?run_uuid={run}&path=evaluation/report.html", {"run_uuid": "another"}),
+        ("POST", "runs/create-promptlab-run", {"experiment_id": experiment}),
+    ):
+        refused(server, method, path, words, **fields)
+    refused(server, "POST", "runs/set-tag", "projection", run_id=run, key="projection", value="open")
+    send(server, "POST", "runs/set-tag", run_id=run, key="mlflow.note.content", value="a note")
+    assert serving(governed.root).warnings == ()
+    assert {line["verdict"] for line in access(governed)} == {"refused", "allowed"}
+
+
+def test_the_rest_of_mlflow_is_untouched(server, governed):
+    experiment = send(server, "POST", "experiments/create", name="mine")["experiment_id"]
+    run = send(server, "POST", "runs/create", experiment_id=experiment, start_time=1)["run"]["info"]["run_id"]
+    send(server, "POST", "runs/log-metric", run_id=run, key="x", value=1.0, timestamp=1)
+    send(server, "POST", "runs/delete", run_id=run)
+    send(server, "POST", "registered-models/create", name="mine")
+    send(server, "DELETE", "registered-models/delete", name="mine")
+    send(server, "POST", "runs/search", experiment_ids=[experiment])
+    assert [line["action"] for line in access(governed)] == ["CreateExperiment"]
+    refused(server, "POST", "experiments/create", "keep its files", name="x", artifact_location=f"signals:/{MODEL}")
+
+
+def test_what_mlflow_cannot_read_it_refuses_itself(server, governed):
+    answer = server.post(f"{API}/registered-models/alias", data="{", content_type="application/json")
+    assert answer.status_code == 400
+    told = send(server, "POST", "registered-models/alias", 400, API, **set_alias("latest", 2))
+    assert told["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert access(governed)[-1]["verdict"] == "failed"
+
+
+def test_a_locked_registry_says_try_again(server, governed, monkeypatch):
+    from filelock import FileLock
+
+    monkeypatch.setattr("governance.store._GOVERN_WAIT", 0.1)
+    with FileLock(governed.root / "mlruns/.governance.lock"):
+        told = send(server, "POST", "registered-models/alias", 503, **set_alias("champion", 2))
+    assert told["error_code"] == "TEMPORARILY_UNAVAILABLE"
+    assert "another process changes the registry" in told["message"]
+    assert access(governed)[-1]["verdict"] == "failed"
+
+
+def test_an_access_log_that_cannot_be_written_is_no_secret(server, governed, monkeypatch):
+    def full(*_):
+        raise StorageError("cannot write: the disk is full")
+
+    monkeypatch.setattr("governance.server.write_line", full)
+    told = send(server, "POST", "registered-models/alias", 500, **set_alias("mine", 2))
+    assert told["message"] == "allowed, but the access log could not be written: cannot write: the disk is full"
+
+
+def call(app, method, path):
+    """One request to an ASGI app; its status and body."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def answer(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "server": ("localhost", 80),
+        "client": ("127.0.0.1", 1),
+    }
+    asyncio.run(app(scope, receive, answer))
+    return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
+
+
+def test_uploads_outside_flask_pass_the_same_policy(server, app, governed, monkeypatch, tmp_path):
+    from governance.server import create_app
+
+    monkeypatch.setenv("_MLFLOW_SGI_NAME", "uvicorn")
+    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(governed.root / "mlruns/artifacts"))
+    both = create_app()
+    kept = next((governed.root / "mlruns/artifacts").rglob("weights.json"))
+    place = kept.relative_to(governed.root / "mlruns/artifacts").as_posix()
+    before = kept.read_bytes()
+    for prefix in ("/api", "/ajax-api"):
+        status, body = call(both, "PUT", f"{prefix}/2.0/mlflow-artifacts/artifacts/{place}")
+        assert (status, json.loads(body)["error_code"]) == (403, "PERMISSION_DENIED")
+        status, body = call(both, "DELETE", f"{prefix}/2.0/mlflow-artifacts/artifacts/{place}")
+        assert (status, json.loads(body)["error_code"]) == (403, "PERMISSION_DENIED")
+    assert kept.read_bytes() == before
+    assert call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")[0] == 200
+    assert [(line["action"], line["verdict"]) for line in access(governed)] == [
+        *[("UploadArtifact", "refused"), ("DeleteArtifact", "refused")] * 2,
+        ("UploadArtifact", "allowed"),
+    ]
+    governed.ledger().path.write_text("{}\n")
+    status, body = call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")
+    assert (status, "not a ledger record" in json.loads(body)["message"]) == (403, True)
+    assert access(governed)[-1]["verdict"] == "refused"
+
+
+def test_every_route_of_the_installed_mlflow_is_known(app):
+    """A new MLflow may bring new ways in: each has to be looked at once, here."""
+    from mlflow.server.artifact_router import artifact_router
+    from mlflow.server.handlers import HANDLERS
+
+    ways = {rule.endpoint for rule in app.url_map.iter_rules() if rule.methods & CHANGES}
+    messages = {handler.__name__: message.DESCRIPTOR for message, handler in HANDLERS.items()}
+    ours = {
+        messages[way].name
+        for way in ways & messages.keys()
+        if messages[way].file.name.endswith(("model_registry.proto", "mlflow_artifacts.proto"))
+    }
+    free = {"CreateRegisteredModel", "UpdateRegisteredModel", "GetLatestVersions"}
+    assert ours == {*_MODEL_RULES, *_UPLOADS, *free}
+    assert ways - messages.keys() == {
+        *("_cancel_job", "_delete_demo", "_generate_demo", "_graphql", "_invoke_genai_evaluate_handler"),
+        *("_invoke_issue_detection_handler", "_invoke_scorer_handler", "_not_implemented"),
+        *("_upsert_online_scoring_config", "serve_create_promptlab_run", "serve_gateway_proxy"),
+        *("serve_post_ui_telemetry", "serve_search_datasets", "serve_upload_artifact"),
+    }
+    assert set().union(*(route.methods for route in artifact_router.routes)) == {"GET", "PUT"}
+    tracked = {name.name for name in messages.values() if {"run_id", "model_id"} & set(name.fields_by_name)}
+    assert {"SetTag", "LogBatch", "DeleteRun", "FinalizeLoggedModel", "CreatePresignedUploadUrl"} <= tracked
+
+
+@pytest.mark.parametrize(
+    ("login", "named", "words"),
+    [
+        ("rob", "", "is no email address"),
+        ("rob@example.org", "Ann <ann@example.org>", "review.by says Ann"),
+    ],
+)
+def test_a_login_reviews_in_its_own_name_alone(login, named, words):
+    with pytest.raises(GovernanceError, match=words):
+        _reviewer(Person(login, verified=True), named)
+    assert _reviewer(Person("rob@example.org", verified=True), "Rob <ROB@example.org>") == "rob@example.org"
+    assert _reviewer(Person("Ann <ann@example.org>", verified=False), "Rob") == "Rob"
+    assert _reviewer(Person("Ann <ann@example.org>", verified=False), "") == "Ann <ann@example.org>"
