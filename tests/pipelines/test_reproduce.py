@@ -129,6 +129,7 @@ class Tiny:
         shutil.copytree(bundle, stored / f"model-{version}/artifacts/bundle", dirs_exist_ok=True)
         payload = {
             "version": version,
+            "run_id": "r",
             "bundle_digest": "d" * 64,
             "author": lineage["author"],
             "model_uri": f"signals:/model-{version}",
@@ -136,6 +137,9 @@ class Tiny:
             "model_files": seal(stored / f"model-{version}"),
             "evidence_uri": f"signals:/{evidence}",
             "evidence_files": seal(stored / evidence),
+            "evidence": "e" * 64,
+            "git": {key: lineage["git"][key] for key in ("commit", "clean")},
+            "gates": [],
         }
         Ledger(self.root / "mlruns/ledger.jsonl").append("registered", "Ann", payload)
         return lineage
