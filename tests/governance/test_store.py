@@ -151,7 +151,7 @@ def test_the_real_server_shows_the_artifacts_of_a_moved_checkout(governed):
     shutil.move(governed.root, again)
     port = free_port()
     server = subprocess.Popen(
-        server_command(store.tracking_uri(again), "layered-signals", "127.0.0.1", port),
+        server_command(store.tracking_uri(again), "127.0.0.1", port),
         env=server_environment(again),
         cwd="/",
         stdout=subprocess.DEVNULL,
