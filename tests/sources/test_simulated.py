@@ -391,7 +391,7 @@ def test_gross_profit_lies_between_operating_income_and_revenue():
 def test_market_wide_series_are_believable_and_known_after_their_day():
     macro = simulated(end=datetime.date(2016, 12, 30)).read("macro")
     wide = macro.pivot(index="date", columns="series", values="value").dropna()
-    between = {"VIX_CLOSE": (8, 90), "VXVCLS": (12, 60), "DGS10": (0, 7), "T10Y2Y": (-2, 5), "BAA10Y": (1, 8)}
+    between = {"VIX_CLOSE": (7, 110), "VXVCLS": (12, 65), "DGS10": (0, 7), "T10Y2Y": (-2, 5), "BAA10Y": (1, 8)}
     for name, (low, high) in {**between, "DCOILWTICO": (20, 200), "DTWEXB": (70, 150)}.items():
         assert wide[name].between(low, high).all(), name
         assert wide[name].std() > 0, name
