@@ -25,6 +25,7 @@ from pipelines.day import prepare_day, resolve_session
 from pipelines.inputs import Serving, load_serving
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
 from pipelines.log import Log
+from pipelines.threads import one_blas_thread
 from sources.base import Source
 from sources.calendar import last_completed
 from sources.closing import superseded
@@ -203,6 +204,7 @@ def _import_trees() -> None:
         del sys.modules["sklearn"]
 
 
+@one_blas_thread()
 def _write_day(
     job: Job, out: Path, bundle: Bundle, session: np.datetime64, origin: Mapping[str, Any], force: bool
 ) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from core.errors import SignalsError
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import Settings, load_settings
+from pipelines.threads import one_blas_thread
 
 
 def run_stage(body: Callable[..., None], *arguments: str) -> None:
@@ -24,7 +25,8 @@ def run_stage(body: Callable[..., None], *arguments: str) -> None:
         root = find_root()
         os.chdir(root)
         settings = load_settings(root / PARAMS)
-        body(settings, *arguments)
+        with one_blas_thread():
+            body(settings, *arguments)
     except SignalsError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
