@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from monitoring.rules import MonitoringRule
 
 SERVED, MISSING, BROKEN = "served", "missing", "broken"
+HINDSIGHT = "hindsight"
+"""Made afterwards for a session before anything was in production: it was never served."""
 
 
 def measure_data(days: pd.DataFrame, rows: pd.DataFrame, priced: ArrayLike, rule: MonitoringRule) -> dict[str, float]:
@@ -17,8 +19,8 @@ def measure_data(days: pd.DataFrame, rows: pd.DataFrame, priced: ArrayLike, rule
     Parameters
     ----------
     days
-        One row a session from the first signals to the judged session: `date`, `state` (served, missing, broken),
-        `warnings` (count), `in_sample`.
+        One row a session from the first signals to the judged session: `date`, `state` (served, missing, broken,
+        hindsight), `warnings` (count), `in_sample`.
     rows
         Served rows as `monitoring.realised.realise` gives them.
     priced
@@ -27,9 +29,9 @@ def measure_data(days: pd.DataFrame, rows: pd.DataFrame, priced: ArrayLike, rule
     Returns
     -------
     dict
-        `sessions, served, missing, broken, warnings, in_sample` of the window, `stale` sessions since the last signals,
-        `overdue` share of due outcomes that are not known, `priced_ratio` of the last session to the usual, and
-        `priced_trend`: the mean of the window over that of the window before, less one.
+        `sessions, served, missing, broken, hindsight, warnings, in_sample` of the window, `stale` sessions since the
+        last signals, `overdue` share of due outcomes that are not known, `priced_ratio` of the last session to the
+        usual, and `priced_trend`: the mean of the window over that of the window before, less one.
     """
     recent = days.tail(rule.window_sessions)
     states = recent["state"]
@@ -43,6 +45,7 @@ def measure_data(days: pd.DataFrame, rows: pd.DataFrame, priced: ArrayLike, rule
         "served": float((states == SERVED).sum()),
         "missing": float((states == MISSING).sum()),
         "broken": float((states == BROKEN).sum()),
+        "hindsight": float((states == HINDSIGHT).sum()),
         "warnings": float(recent["warnings"].sum()),
         "in_sample": float(recent["in_sample"].sum()),
         "stale": float(len(days) - 1 - served[-1]) if len(served) else float("nan"),

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from core.errors import DataError
 from core.files import digest_tree, read_json, read_parquet
 from core.progress import progress
-from monitoring.upkeep import BROKEN, MISSING, SERVED
+from monitoring.upkeep import BROKEN, HINDSIGHT, MISSING, SERVED
 from sources.calendar import sessions
 
 MANIFEST = "manifest.json"
 _NEEDED = ("date", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong")
 _WORDS = ("behaviour", "stance", "top_reasons")
+_AFTERWARDS = "made afterwards, when nothing had been in production yet: it was not served"
+_NEVER_SERVED = (
+    "every session judged here was made afterwards, by a version that was not in production then: this is what it "
+    "would have said, not what was traded"
+)
 _TOLD = ("version", "bundle", "files", "symbols")
 
 
@@ -34,16 +39,20 @@ class History:
         Rows of whole days: the numbers of signals.parquet and not its words, `version` and `in_sample`; by date.
     days
         A row a session from the first folder on: `date, state, version, in_sample, warnings, problem`.
+    notes
+        What to know before any of it is judged.
     """
 
     rows: pd.DataFrame
     days: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
     """Signals of up to `limit` sessions ending with `last`; a day that is not whole is told and left out.
 
-    A day's files are checked against its manifest, so that what is judged is what was served.
+    A day's files are checked against its manifest, so that what is judged is what was served. Days made in hindsight
+    are left out too, unless there are no others.
 
     Raises
     ------
@@ -58,7 +67,8 @@ def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
             f"{folder.name}/ holds no signals between {span[0]} and {last}: run `signals infer` for these sessions"
         )
     trading = {*span.tolist()}
-    frames, lines = [], []
+    frames: dict[str, list[pd.DataFrame]] = {SERVED: [], HINDSIGHT: []}
+    lines = []
     for day in progress(np.union1d(span[span >= inside[0]], inside), "signals"):
         if day.item() not in trading:
             lines.append((day, BROKEN, np.nan, False, 0, f"{found[day].name} is no session of the exchange"))
@@ -72,12 +82,17 @@ def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
             lines.append((day, BROKEN, np.nan, False, 0, str(error)))
             continue
         version, in_sample = int(manifest["version"]), bool(manifest.get("in_sample", False))
-        lines.append((day, SERVED, version, in_sample, len(manifest.get("warnings", ())), ""))
-        frames.append(rows.assign(version=version, in_sample=in_sample))
+        state, problem = (HINDSIGHT, _AFTERWARDS) if manifest.get("hindsight") else (SERVED, "")
+        lines.append((day, state, version, in_sample, len(manifest.get("warnings", ())), problem))
+        frames[state].append(rows.assign(version=version, in_sample=in_sample))
     days = pd.DataFrame(lines, columns=["date", "state", "version", "in_sample", "warnings", "problem"])
     days["date"] = days["date"].astype("datetime64[ns]")
-    rows = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*_NEEDED, "version", "in_sample"])
-    return History(rows.drop(columns=[*_WORDS], errors="ignore"), days)
+    hindsight = bool(frames[HINDSIGHT]) and not frames[SERVED]
+    kept = frames[HINDSIGHT if hindsight else SERVED]
+    rows = pd.concat(kept, ignore_index=True) if kept else pd.DataFrame(columns=[*_NEEDED, "version", "in_sample"])
+    if hindsight:
+        days.loc[days["state"] == HINDSIGHT, ["state", "problem"]] = SERVED, ""
+    return History(rows.drop(columns=[*_WORDS], errors="ignore"), days, (_NEVER_SERVED,) if hindsight else ())
 
 
 def _folders(folder: Path) -> dict[np.datetime64, Path]:

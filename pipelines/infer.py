@@ -18,6 +18,7 @@ import pandas as pd
 from core.errors import ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
 from governance.outputs import MANIFEST, manifest_digest
+from governance.policy import load_policy
 from models.bundle import Bundle
 from models.outlook import with_outlook
 from pipelines.console import Printer
@@ -31,7 +32,7 @@ from sources.calendar import last_completed
 from sources.closing import superseded
 
 if TYPE_CHECKING:
-    from governance.state import State
+    from governance.gates import GovernanceRule
 
 _MARKS = {
     "preview": "# PREVIEW: not promoted, not for trading\n",
@@ -55,14 +56,13 @@ class Job:
         """The job of the checkout that the command is run in."""
         _import_trees()
         root = find_root()
-        settings = load_serving(root / PARAMS)
-        return cls(root, settings, settings.open_source(), log, datetime.now(UTC))
-
-    def read_state(self) -> State:
-        """What the records of the ledger that count tell now."""
-        from governance.trust import state_now
-
-        return state_now(self.root, self.settings.governance)
+        try:
+            settings = load_serving(root / PARAMS)
+            source = settings.open_source()
+        except ConfigError:
+            _refuse_stopped(root, load_policy(root))  # a stop is told first, whatever else is wrong
+            raise
+        return cls(root, settings, source, log, datetime.now(UTC))
 
 
 def infer(as_of: str | None = None, force: bool = False, log: Log | None = None) -> Path:
@@ -160,6 +160,7 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
     from governance.guard import file_problems
     from governance.places import resolve
     from governance.promotion import version_number
+    from governance.trust import state_now
     from pipelines.params import load_settings
 
     job = Job.open(log or Log("shadow"))
@@ -167,7 +168,7 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
     if not named:
         raise ConfigError("monitoring.shadow = []: name versions, or aliases such as candidate, to run in shadow")
     session = resolve_session(as_of, job.source)
-    state = job.read_state()
+    state = state_now(job.root, job.settings.governance)
     folders = []
     for name in named:
         job.log.begin(session)
@@ -231,7 +232,7 @@ def _write_day(
     predicted = bundle.predict(day.rows, day.scale, day.session)
     signals, market = with_outlook(bundle, day.rows, day.session, predicted, rule)
     if not origin.get("preview"):
-        _refuse_stopped(job)  # again: one may have been called since
+        _refuse_stopped(job.root, job.settings.governance)  # again: one may have been called since
     publish(folder, signals, {**manifest, "market": market})
     message = f"{len(signals)} signals for {session} in {where}"
     job.log.result("written", message, exit_code=0, folder=str(where), symbols=len(signals))
@@ -265,10 +266,11 @@ def whole_day(folder: Path) -> dict[str, Any] | None:
     return found
 
 
-def _refuse_stopped(job: Job) -> None:
+def _refuse_stopped(root: Path, policy: GovernanceRule) -> None:
     from governance.guard import refuse_stopped
+    from governance.trust import state_now
 
-    refuse_stopped(job.read_state())
+    refuse_stopped(state_now(root, policy))
 
 
 def _stands(folder: Path, manifest: Mapping[str, Any], log: Log) -> bool:

@@ -104,6 +104,7 @@ def observe(
     ]
     rows = pd.concat(parts, ignore_index=True).sort_values(["date", "symbol"], ignore_index=True)
     shadow, notes = _shadows(root, settings, session, serving, panels)
+    notes += history.notes
     drift = pd.DataFrame(columns=FEATURES)
     if features:
         try:

@@ -138,6 +138,10 @@ def test_a_stop_is_one_line_to_the_daily_job_and_stands_in_the_history(governed,
     assert "frozen by Rob <rob@example.org>: nothing is served or promoted" in out
     one_line(signals(governed, "infer"), 7, r"frozen by Rob <rob@example.org> at .* UTC: feed is wrong")
     one_line(signals(governed, "promote", "2"), 7, "frozen by Rob")
+    params = (governed.root / "params.yaml").read_text()
+    (governed.root / "params.yaml").write_text(params.replace("simulated", "no such provider"))
+    one_line(signals(governed, "infer"), 7, "frozen by Rob")
+    (governed.root / "params.yaml").write_text(params)
     assert "WARNING frozen by Rob" in ok(signals(governed, "status"))
     assert "WARNING frozen by Rob" in ok(signals(governed, "audit"))
     ok(signals(governed, "unfreeze", "--reason", "mended", "--by", "Olga"))

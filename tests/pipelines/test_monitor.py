@@ -262,6 +262,32 @@ def _double(folder: Path) -> None:
     write_day(folder.parent, DAYS[-15], pd.concat([rows, rows.head(1)]), 2, "d")
 
 
+def _in_hindsight(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    write_json(folder / "manifest.json", {**manifest, "hindsight": True})
+
+
+def test_days_made_afterwards_are_no_days_that_were_served(project, run) -> None:
+    folders = sorted((project / "signals").glob("date=*"))
+    for folder in folders[:10]:
+        _in_hindsight(folder)
+    found = read_history(project / "signals", DAYS[-1], 100)
+    assert found.days["state"].tolist() == ["hindsight"] * 10 + ["served"] * (SERVED - 10)
+    assert found.rows["date"].nunique() == SERVED - 10
+    assert found.notes == ()
+    run(project, "monitor", "--no-features")
+    assert report(project)["notes"] == []
+
+    for folder in folders[10:]:
+        _in_hindsight(folder)
+    found = read_history(project / "signals", DAYS[-1], 100)
+    assert set(found.days["state"]) == {"served"}
+    assert found.rows["date"].nunique() == SERVED
+    done = run(project, "monitor", "--no-features")
+    assert "was made afterwards, by a version that was not in production then" in report(project)["notes"][0]
+    assert "was made afterwards" in " ".join(done.stdout.split())
+
+
 def test_an_altered_day_freezes(project, run) -> None:
     _alter(project / f"signals/date={DAYS[-15]}")
     done = run(project, "monitor", "--strict", "--no-features")
