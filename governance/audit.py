@@ -14,12 +14,13 @@ from pathlib import Path
 from core.errors import SignalsError
 from governance.chain import Chain
 from governance.gates import GovernanceRule
-from governance.guard import alias_doubts, file_problems, ledger_doubts, row_problems, version_problems
+from governance.guard import file_problems, row_problems, version_problems
 from governance.keys import KeyRing, read_ring
 from governance.ledger import Ledger
 from governance.outputs import output_problems
 from governance.places import KEYS, LEDGER
 from governance.registry import LEDGER_HEAD, Registry, read_registry
+from governance.snapshot import agree, alias_doubts, ledger_doubts, settled
 from governance.state import State
 from governance.sync import version_tags
 from governance.trust import DECISIONS, doubts_of, is_past, read_state, signed_since
@@ -76,7 +77,12 @@ def audit(
     """
     now = now or datetime.now(UTC)
     ledger = Ledger(root / LEDGER)
-    chain, faults = ledger.inspect()
+
+    def read() -> tuple[Chain, list[str], Registry, list[Finding]]:
+        chain, faults = ledger.inspect()
+        return chain, faults, *_registry(root, policy, chain, now)
+
+    chain, faults, registry, unread = settled(root, read, lambda found: agree(found[0], found[2]))
     broken = [Finding("ledger", str(LEDGER), fault) for fault in faults]
     broken += [Finding("ledger", str(LEDGER), f"{path.name} is told nowhere") for path in ledger.unrecorded(chain)]
     if chain.torn:
@@ -90,8 +96,7 @@ def audit(
         broken.append(Finding("keys", KEYS.name, str(error)))
         return Audit({"records": len(chain.records)}, tuple(broken), (), chain.head)
     broken += _signatures(chain, ring, policy.require_signatures)
-    registry, found = _registry(root, policy, chain, now)
-    broken += [*found, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
+    broken += [*unread, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
     outputs = sorted(folder for folder in signals.glob("date=*") if folder.is_dir())
     for folder in outputs:
         broken += [Finding("output", f"{signals.name}/{folder.name}", what) for what in output_problems(folder, chain)]

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 from core.errors import GovernanceError
 from governance.chain import Record
 from governance.gates import GovernanceRule
-from governance.guard import ledger_doubts
 from governance.keys import PrivateKey, pen_for
 from governance.ledger import Ledger
 from governance.places import LEDGER
 from governance.registry import Registry, read_registry
+from governance.snapshot import ledger_doubts
 from governance.state import State
 from governance.store import client as open_client
-from governance.store import governing
-from governance.sync import sync
+from governance.store import database_errors, governing
+from governance.sync import sync, told
 from governance.trust import read_state
 
 if TYPE_CHECKING:
@@ -68,8 +68,12 @@ class Desk:
         pen = pen_for(self.root, actor, decides=True, required=self.policy.require_signatures)
         self._refuse_own_hand(kind, payload, pen)
         record = self.ledger.append(kind, actor, payload, pen)
+        return Decision(record, (*self.notes, *told(self.root, "the decision", self._project)))
+
+    def _project(self) -> list[str]:
+        """What this changes in MLflow is the decision itself: there is nothing to note."""
         sync(self.root, self.policy, self.client)
-        return Decision(record, tuple(self.notes))
+        return []
 
     def _refuse_own_hand(self, kind: str, payload: Mapping[str, Any], pen: PrivateKey | None) -> None:
         if kind not in ("reviewed", "waived") or pen is None or not self.policy.require_second_person:
@@ -85,7 +89,7 @@ class Desk:
 def open_desk(root: Path, policy: GovernanceRule) -> Iterator[Desk]:
     """Hold the lock, put MLflow right by the ledger, and read both."""
     read_registry(root, policy.model)
-    with governing(root):
+    with governing(root), database_errors(root):
         client = open_client(root)
         notes = sync(root, policy, client)
         ledger = Ledger(root / LEDGER)

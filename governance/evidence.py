@@ -127,12 +127,39 @@ def gather(
 
 
 def champion_of(root: Path, state: State) -> Champion | None:
-    """The champion's stored daily rank IC, for the gate that compares with it."""
+    """The champion's stored daily rank IC, for the gate that compares with it.
+
+    Raises
+    ------
+    GovernanceError
+        It is missing or was changed.
+    """
     if state.champion is None:
         return None
     registration = state.registration(int(state.champion.payload["version"])).payload
-    daily_ic = read_parquet(resolve(registration["evidence_uri"], root) / _DAILY_IC)
+    daily_ic = read_parquet(kept(root, registration, _DAILY_IC) / _DAILY_IC)
     return Champion(int(registration["version"]), registration["bundle_digest"], daily_ic)
+
+
+def kept(root: Path, registration: Mapping[str, Any], *names: str) -> Path:
+    """Folder of a version's stored evidence, once the named files in it are those that were registered.
+
+    Raises
+    ------
+    GovernanceError
+        One is missing or was changed.
+    """
+    folder = resolve(registration["evidence_uri"], root)
+    files = {name: registration["evidence_files"].get(name, "") for name in names}
+    _require_unbroken(registration, broken(folder, files, exact=False))
+    return folder
+
+
+def _require_unbroken(registration: Mapping[str, Any], problems: Sequence[str]) -> None:
+    if problems:
+        raise GovernanceError(
+            f"version {registration['version']}: {problems[0]} since it was registered: restore mlruns/ from a backup"
+        )
 
 
 @dataclass(frozen=True)
@@ -180,10 +207,7 @@ def stored(root: Path, state: State, version: int) -> Stored:
     params = (bundle / "params.json").relative_to(model).as_posix()
     problems = broken(evidence, payload["evidence_files"])
     problems += broken(model, {params: payload["model_files"].get(params, "")}, exact=False)
-    if problems:
-        raise GovernanceError(
-            f"version {version}: {problems[0]} since it was registered: restore mlruns/ from a backup"
-        )
+    _require_unbroken(payload, problems)
     return Stored(
         version=version,
         bundle_digest=str(payload["bundle_digest"]),

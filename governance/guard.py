@@ -17,14 +17,13 @@ from typing import Any
 
 from core.errors import GovernanceError
 from core.files import read_json
-from governance.chain import CLOCK_SLACK, Chain, Record
-from governance.ledger import Ledger
+from governance.chain import Record
 from governance.people import same_person
-from governance.places import LEDGER, resolve
-from governance.registry import LEDGER_HEAD, Registry, read_registry
+from governance.places import resolve
+from governance.registry import Registry
 from governance.seal import broken
+from governance.snapshot import alias_doubts, ledger_doubts, snapshot
 from governance.state import State
-from governance.trust import read_state
 
 MODEL = "layered-signals"
 
@@ -90,10 +89,7 @@ def serving(
         The database stayed locked.
     """
     now = now or datetime.now(UTC)
-    chain = Ledger(root / LEDGER).read()
-    state = read_state(root, chain, require_signatures)
-    refuse_stopped(state)
-    registry = read_registry(root, model)
+    chain, state, registry = snapshot(root, model, require_signatures, refuse_stopped)
     warnings = [*ledger_doubts(root, chain, registry, now), *state.doubts]
     then = state if at is None else state.until(at)
     hindsight = not then.chain.of_kind("promoted")
@@ -176,48 +172,6 @@ def _how_to_promote(state: State) -> str:
         f"no champion: version {latest} waits; run `signals status`, `signals review {latest} approve --by NAME "
         f"--comment TEXT`, then `signals promote {latest}`"
     )
-
-
-def ledger_doubts(root: Path, chain: Chain, registry: Registry, now: datetime) -> list[str]:
-    """Warnings about the ledger as a whole.
-
-    Raises
-    ------
-    GovernanceError
-        Records that the registry has seen are gone, or the clock runs behind the ledger.
-    """
-    head = registry.tags.get(LEDGER_HEAD, "")
-    if head and not chain.contains(head):
-        raise GovernanceError(
-            f"{root / LEDGER} has lost records: the registry last saw {head[:24]}..., which is not in it: "
-            "restore the ledger from a backup"
-        )
-    if chain.records and chain.records[-1].at - now > CLOCK_SLACK:
-        raise GovernanceError(
-            f"the clock ({now:%Y-%m-%d %H:%M} UTC) is behind the ledger's last record "
-            f"({chain.records[-1].at:%Y-%m-%d %H:%M} UTC): set the clock, or, where that record is of the future, "
-            "restore the ledger from a backup; expiries cannot be judged"
-        )
-    if chain.torn:
-        return [
-            f"the ledger ends in a torn line of {len(chain.torn)} bytes (a writer died): the next command sets it aside"
-        ]
-    return []
-
-
-def alias_doubts(registry: Registry, state: State) -> list[str]:
-    """Warnings where MLflow's aliases say something else than the ledger."""
-    champion = state.champion
-    told = registry.aliases.get("champion")
-    wanted = int(champion.payload["version"]) if champion else None
-    if told == wanted:
-        return []
-    said = f"version {told}" if told is not None else "no version"
-    meant = f"version {wanted}" if wanted is not None else "no version"
-    return [
-        f"the alias champion points at {said}, the ledger says {meant}: the alias was moved without the ledger "
-        "and is ignored; the next governance command sets it back"
-    ]
 
 
 def version_problems(

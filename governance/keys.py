@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,15 +207,23 @@ def create_key(person: str, root: Path) -> tuple[Path, Key]:
     text = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            raise GovernanceError(f"{path} exists: it is not overwritten; move it away first") from None
+        _write_new(path, text)
+    return path, Key(person=person, public=secret.public_key().public_bytes_raw().hex())
+
+
+def _write_new(path: Path, secret: bytes) -> None:
+    """Write a file of mode 0600 whole or not at all, and over no other."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
         with os.fdopen(handle, "wb") as file:
-            file.write(text)
+            file.write(secret)
             file.flush()
             os.fsync(file.fileno())
-    return path, Key(person=person, public=secret.public_key().public_bytes_raw().hex())
+        os.link(name, path)
+    except FileExistsError:
+        raise GovernanceError(f"{path} exists: it is not overwritten; move it away first") from None
+    finally:
+        os.unlink(name)
 
 
 def config_folder() -> Path:

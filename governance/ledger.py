@@ -129,11 +129,11 @@ class Ledger:
                 handle.write(text)
                 handle.flush()
                 os.fsync(handle.fileno())
+                _sync_folder(self.path.parent)
             except OSError:
                 with contextlib.suppress(OSError):
                     os.ftruncate(handle.fileno(), start)
                 raise
-        _sync_folder(self.path.parent)
         return Record(**body)
 
     def _time(self, records: Sequence[Record]) -> datetime:

@@ -8,19 +8,18 @@ from typing import Any, Literal
 
 from core.errors import GovernanceError, SignalsError
 from core.files import read_json, read_parquet
-from governance.describe import describe
 from governance.desk import Decision, Desk, open_desk
-from governance.evidence import champion_of
+from governance.evidence import champion_of, kept
 from governance.gates import Evidence, GovernanceRule, judge
 from governance.guard import file_problems, refuse_stopped, row_problems, same_hand
 from governance.keys import pen_for
 from governance.ledger import Ledger
 from governance.people import require_name, same_person
-from governance.places import LEDGER, resolve
+from governance.places import LEDGER
 from governance.registry import read_registry
 from governance.store import client as open_client
 from governance.store import governing
-from governance.sync import sync
+from governance.sync import sync, told
 from governance.trust import read_state
 
 _LEAST_REASON = 10
@@ -120,9 +119,7 @@ def waive(
             "until": until.isoformat(),
             "bundle_digest": registration["bundle_digest"],
         }
-        decision = desk.write("waived", by, payload)
-        _describe_again(desk, version)
-        return decision
+        return desk.write("waived", by, payload)
 
 
 def promote(
@@ -145,12 +142,12 @@ def promote(
         champion = desk.state.champion
         if champion is not None and champion.payload["version"] == version:
             raise GovernanceError(f"version {version} is the champion already: nothing to do")
-        failed = _failed_today(desk, version)
+        altered = file_problems(root, registration)
+        failed = [] if altered else _failed_today(desk, version)
         waivers = desk.state.waivers(version, now.date())
         problems = [f"gate {gate['gate']} fails ({gate['detail']})" for gate in failed if gate["gate"] not in waivers]
         problems += _approval_missing(desk, version)
-        problems += row_problems(desk.registry, version, registration)
-        problems += file_problems(root, registration)
+        problems += [*row_problems(desk.registry, version, registration), *altered]
         if problems:
             raise GovernanceError(f"version {version} may not be promoted: {'; '.join(problems)}")
         approval = desk.state.review(version)
@@ -211,13 +208,13 @@ def freeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision
     except SignalsError as error:
         pen, notes = None, [f"the stop is not signed: {error}"]
     record = ledger.append("frozen", by, {"reason": reason}, pen)
-    try:
+
+    def project() -> list[str]:
         read_registry(root, policy.model)
         with governing(root):
-            notes += sync(root, policy, open_client(root))
-    except Exception as error:  # whatever ails MLflow: the stop stands
-        notes += [f"the stop is in force, but MLflow could not be told ({error}); the next command tells it"]
-    return Decision(record, tuple(notes))
+            return sync(root, policy, open_client(root))
+
+    return Decision(record, (*notes, *told(root, "the stop", project)))
 
 
 def unfreeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decision:
@@ -262,7 +259,7 @@ def _approval_missing(desk: Desk, version: int) -> list[str]:
 def _failed_today(desk: Desk, version: int) -> list[dict[str, Any]]:
     """Blocking failures, with the comparison against the champion made again: it may have changed since."""
     registration = desk.state.registration(version).payload
-    folder = resolve(registration["evidence_uri"], desk.root)
+    folder = kept(desk.root, registration, "metrics.json", "daily_ic.parquet")
     again = {}
     for rule in (rule for rule in desk.policy.gates if rule.check == "beats_champion"):
         evidence = Evidence(
@@ -276,12 +273,3 @@ def _failed_today(desk: Desk, version: int) -> list[dict[str, Any]]:
         again[rule.name] = judge(rule, desk.policy, evidence).to_dict()
     gates = [again.pop(gate["gate"], gate) for gate in registration["gates"]]
     return [gate for gate in [*gates, *again.values()] if not gate["passed"] and gate["severity"] == "block"]
-
-
-def _describe_again(desk: Desk, version: int) -> None:
-    """Show the waivers where the reviewer looks first."""
-    state = read_state(desk.root, desk.ledger.read(), desk.policy.require_signatures)
-    registration = state.registration(version)
-    metrics = read_json(resolve(registration.payload["evidence_uri"], desk.root) / "metrics.json")
-    waivers = [record for _, record in sorted(state.waivers(version).items())]
-    desk.client.update_model_version(desk.policy.model, str(version), describe(registration, metrics, waivers))

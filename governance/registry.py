@@ -16,6 +16,13 @@ from governance.places import DATABASE
 
 LEDGER_HEAD = "ledger.head"
 _PATIENCE = 20.0
+_REFUSALS = {
+    "locked": "is locked by another process: wait for it or end it",
+    "busy": "is locked by another process: wait for it or end it",
+    "is full": "cannot be written, the disk is full: free some space and run again",
+    "readonly": "cannot be written: make mlruns/ writable for this user and run again",
+    "disk I/O": "cannot be read or written, the disk fails: check it, then run again",
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,11 @@ class Registry:
     highest: int = 0
 
 
+def sqlite_refusal(error: BaseException | None) -> str:
+    """What SQLite's word for a refusal of the disk means, and the remedy; empty where it is none."""
+    return next((remedy for word, remedy in _REFUSALS.items() if word in str(error)), "")
+
+
 def read_registry(root: Path, model: str) -> Registry:
     """Read one registered model.
 
@@ -46,17 +58,19 @@ def read_registry(root: Path, model: str) -> Registry:
     GovernanceError
         There is no store, or it is not an MLflow database.
     StorageError
-        The database stayed locked for 20 s.
+        The database stayed locked for 20 s, or the disk refused.
     """
     path = root / DATABASE
     if not path.is_file():
         raise GovernanceError(f"{path} does not exist: run `signals register` first")
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)) as database:
+        # Not mode=ro: what a killed writer left half done is undone by the next who opens the file, who must be let.
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_PATIENCE)) as database:
+            database.execute("PRAGMA query_only = ON")
             return _read(database, model)
     except sqlite3.OperationalError as error:
-        if "locked" in str(error) or "busy" in str(error):
-            raise StorageError(f"{path} is locked by another process: wait for it or end it") from error
+        if refusal := sqlite_refusal(error):
+            raise StorageError(f"{path} {refusal}") from error
         raise GovernanceError(f"{path} is not a readable MLflow store ({error}): restore it from a backup") from error
     except sqlite3.DatabaseError as error:
         raise GovernanceError(f"{path} is damaged ({error}): restore it from a backup") from error

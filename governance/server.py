@@ -29,9 +29,8 @@ from governance.mlflow_request import CHANGES, changes_something, read_request
 from governance.people import identities, same_person
 from governance.places import project_root
 from governance.policy import load_policy
-from governance.registry import read_registry
 from governance.rulings import BY, CHAMPION, Known, Request, Ruling, concerns, refuse, rule
-from governance.trust import state_now
+from governance.snapshot import snapshot
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -216,7 +215,8 @@ def decide(root: Path, policy: GovernanceRule, person: Person, asked: Request) -
     StorageError
         The disk refused, or another command holds the registry.
     """
-    known = Known(root, policy.model, state_now(root, policy), read_registry(root, policy.model))
+    _, state, registry = snapshot(root, policy.model, policy.require_signatures)
+    known = Known(root, policy.model, state, registry)
     ruling = rule(asked, known)
     if ruling.verdict == "promote":
         promotion.promote(root, policy, ruling.version, person.name, f"alias {CHAMPION} set in MLflow")

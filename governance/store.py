@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from core.errors import StorageError
 from core.files import atomic_file, disk_errors
 from governance.places import DATABASE, LOCK, SCHEME
+from governance.registry import sqlite_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +36,7 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # `database_errors` tells it in a line
     warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
 
 
@@ -90,6 +92,48 @@ def governing(root: Path) -> Iterator[None]:
     (root / LOCK).parent.mkdir(parents=True, exist_ok=True)
     with disk_errors(root / LOCK), _held(root / LOCK, _GOVERN_WAIT, "changes the registry"):
         yield
+
+
+@contextlib.contextmanager
+def at_rest(root: Path, wait: float) -> Iterator[bool]:
+    """A moment for readers in which no decision is half told: in the ledger, and not yet in MLflow.
+
+    Parameters
+    ----------
+    wait
+        Seconds to wait for it.
+
+    Yields
+    ------
+    bool
+        False where decisions were being written all the time. In a read-only folder, where no lock can be taken, True.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(root / LOCK, timeout=wait))
+        except Timeout:
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
+
+
+@contextlib.contextmanager
+def database_errors(root: Path) -> Iterator[None]:
+    """Turn the database's refusals, as MLflow passes them on, into a `StorageError` that names the remedy."""
+    quiet_mlflow()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (MlflowException, DBAPIError) as error:
+        cause = error.__cause__ if isinstance(error, MlflowException) else error
+        refusal = sqlite_refusal(cause.orig) if isinstance(cause, DBAPIError) else ""
+        if not refusal:
+            raise
+        raise StorageError(f"{root / DATABASE} {refusal}") from error
 
 
 @contextlib.contextmanager

@@ -6,22 +6,29 @@ or a hand in MLflow's UI, is put right by the next command.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import GovernanceError
+from core.files import read_json
+from governance.describe import describe
+from governance.evidence import kept
 from governance.gates import GovernanceRule
-from governance.guard import ledger_doubts
 from governance.ledger import Ledger
 from governance.places import LEDGER
 from governance.registry import LEDGER_HEAD, Registry, read_registry
+from governance.snapshot import ledger_doubts
 from governance.state import PENDING, State
+from governance.store import database_errors
 from governance.trust import read_state
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-OURS = ("review.", "waiver.", "gates.", "bundle.")
+_WAIVER = "waiver."
+OURS = ("review.", _WAIVER, "gates.", "bundle.")
 
 
 def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
@@ -44,10 +51,30 @@ def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
     if not registry.versions:
         return []
     ledger_doubts(root, chain, registry, datetime.now(UTC))
-    changed = [*_aliases(client, model, registry, state), *_tags(client, model, registry, state)]
+    changed = [*_aliases(client, model, registry, state), *_tags(root, client, model, registry, state)]
     if registry.tags.get(LEDGER_HEAD) != chain.head:
         client.set_registered_model_tag(model, LEDGER_HEAD, chain.head)
     return changed
+
+
+def told(root: Path, what: str, project: Callable[[], list[str]]) -> list[str]:
+    """Project what was just written to the ledger; it stands whether or not MLflow can be told.
+
+    Parameters
+    ----------
+    what
+        Names it, for example "the stop".
+
+    Returns
+    -------
+    list of str
+        What the projection found different, or why there was none.
+    """
+    try:
+        with database_errors(root):
+            return project()
+    except Exception as error:  # whatever ails MLflow
+        return [f"{what} is in force, but MLflow could not be told ({error}); the next command tells it"]
 
 
 def _aliases(client: MlflowClient, model: str, registry: Registry, state: State) -> list[str]:
@@ -65,12 +92,15 @@ def _aliases(client: MlflowClient, model: str, registry: Registry, state: State)
     return changed
 
 
-def _tags(client: MlflowClient, model: str, registry: Registry, state: State) -> list[str]:
+def _tags(root: Path, client: MlflowClient, model: str, registry: Registry, state: State) -> list[str]:
     changed = []
     for version, row in sorted(registry.versions.items()):
         if version not in state.registrations:
             continue
         wanted = version_tags(state, version)
+        if _waivers(row.tags) != _waivers(wanted):
+            # Before the tags: where this is interrupted they still differ, and the next command does both.
+            changed += _describe(root, client, model, state, version)
         for key, value in wanted.items():
             if row.tags.get(key) != value:
                 client.set_model_version_tag(model, str(version), key, value)
@@ -82,6 +112,22 @@ def _tags(client: MlflowClient, model: str, registry: Registry, state: State) ->
                 client.delete_model_version_tag(model, str(version), key)
                 changed.append(f"tag {key} of version {version} is not in the ledger: removed")
     return changed
+
+
+def _waivers(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if key.startswith(_WAIVER)}
+
+
+def _describe(root: Path, client: MlflowClient, model: str, state: State, version: int) -> list[str]:
+    """Show the waivers where the reviewer looks first."""
+    registration = state.registration(version)
+    try:
+        metrics = read_json(kept(root, registration.payload, "metrics.json") / "metrics.json")
+    except GovernanceError as error:
+        return [f"version {version} is not described again: {error}"]
+    waivers = [record for _, record in sorted(state.waivers(version).items())]
+    client.update_model_version(model, str(version), describe(registration, metrics, waivers))
+    return []
 
 
 def version_tags(state: State, version: int) -> dict[str, str]:
@@ -98,7 +144,7 @@ def version_tags(state: State, version: int) -> dict[str, str]:
         "review.comment": review.payload["comment"] if review else "",
     }
     for gate, waiver in sorted(state.waivers(version).items()):
-        tags[f"waiver.{gate}"] = f"{waiver.actor} until {waiver.payload['until']}: {waiver.payload['reason']}"
+        tags[f"{_WAIVER}{gate}"] = f"{waiver.actor} until {waiver.payload['until']}: {waiver.payload['reason']}"
     return tags
 
 

@@ -11,13 +11,14 @@ from core.errors import ConfigError, GovernanceError
 from governance import promotion
 from governance.chain import Record
 from governance.gates import GovernanceRule
-from governance.guard import alias_doubts, ledger_doubts, serving
+from governance.guard import serving
 from governance.ledger import Ledger
 from governance.lineage import author
 from governance.people import UNVERIFIED
 from governance.places import DATABASE, KEYS, LEDGER
 from governance.policy import load_policy
-from governance.registry import Registry, read_registry
+from governance.registry import Registry
+from governance.snapshot import alias_doubts, ledger_doubts, snapshot
 from governance.state import State, Stop
 from governance.trust import read_state
 from pipelines.console import Printer, utc
@@ -129,12 +130,10 @@ def status(root: Path) -> None:
     """Champion, candidate, gates, the ledger, and what to type next."""
     printer = Printer()
     policy = load_policy(root)
-    chain = Ledger(root / LEDGER).read()
-    if not chain.records and not (root / DATABASE).is_file():
+    if not Ledger(root / LEDGER).read().records and not (root / DATABASE).is_file():
         printer.line("nothing is registered yet; next: signals register")
         return
-    registry = read_registry(root, policy.model)
-    state = read_state(root, chain, policy.require_signatures)
+    chain, state, registry = snapshot(root, policy.model, policy.require_signatures)
     now = datetime.now(UTC)
     printer.line(f"ledger    verified, {len(chain.records)} records")
     doubts = [*ledger_doubts(root, chain, registry, now), *state.doubts, *alias_doubts(registry, state)]

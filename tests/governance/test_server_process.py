@@ -6,9 +6,11 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -94,6 +96,50 @@ def test_the_server_of_one_person(governed):
         assert "unauthenticated single-user mode" in log.read_text()
     verdicts = [line["verdict"] for line in access(governed)]
     assert verdicts == [*["refused"] * 2, *["allowed"] * 2, "reviewed", "promoted", *["refused"] * 2]
+
+
+def test_twenty_readers_and_two_writers_of_the_server(governed):
+    """Every page is answered and every change made while a reviewer and a commenter write."""
+    rounds = 5
+    api = "api/2.0/mlflow"
+    pages = (
+        f"{api}/registered-models/get?name={MODEL}",
+        f"{api}/model-versions/get?name={MODEL}&version=2",
+        f"{api}/registered-models/alias?name={MODEL}&alias=champion",
+        f"{api}/registered-models/search",
+    )
+    done = threading.Event()
+
+    with started(governed) as (address, _), ThreadPoolExecutor(22) as pool:
+
+        def read(page):
+            while not done.is_set():
+                with urllib.request.urlopen(f"{address}/{page}", timeout=60) as answer:
+                    assert MODEL.encode() in answer.read()
+
+        def review():
+            client = connect(address)
+            for number in range(rounds):
+                client.set_model_version_tag(MODEL, "2", "review.comment", f"looked at it {number} times")
+                client.set_model_version_tag(MODEL, "2", "review.by", "Rob <rob@example.org>")
+                client.set_model_version_tag(MODEL, "2", "review.status", "approved")
+
+        def remark():
+            client = connect(address)
+            for number in range(4 * rounds):
+                client.set_model_version_tag(MODEL, "2", "remark", str(number))
+
+        readers = [pool.submit(read, pages[number % len(pages)]) for number in range(20)]
+        try:
+            for writer in [pool.submit(review), pool.submit(remark)]:
+                writer.result()
+        finally:
+            done.set()
+        for reader in readers:
+            reader.result()
+    said = [record.payload["comment"] for record in governed.ledger().read().of_kind("reviewed")]
+    assert said[-rounds:] == [f"looked at it {number} times" for number in range(rounds)]
+    assert serving(governed.root).warnings == ()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("flask_wtf") is None, reason="the extra `team` is not installed")
