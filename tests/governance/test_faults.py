@@ -281,6 +281,7 @@ def hit_at_every_write(fresh, act: Act, strike, accept: Callable[[dict | None, b
     return reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTS)
 def test_a_kill_at_any_write_of_a_decision(fresh, name) -> None:
     def accept(answer, recorded) -> None:
@@ -289,6 +290,7 @@ def test_a_kill_at_any_write_of_a_decision(fresh, name) -> None:
     assert hit_at_every_write(fresh, ACTS[name], killed, accept) == {True, False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strike", "remedy"),
     [
@@ -462,6 +464,7 @@ def test_what_a_registration_reads_is_half_written(fresh) -> None:
     assert world.register().version == 5
 
 
+@pytest.mark.slow
 def test_a_registration_killed_at_some_writes_is_made_whole_by_the_next(world) -> None:
     def register():
         world.register()
@@ -509,6 +512,7 @@ def test_a_new_key_is_whole_or_absent(tmp_path, monkeypatch) -> None:
 # Many at once.
 
 
+@pytest.mark.slow
 def test_twenty_readers_and_two_writers(fresh) -> None:
     """Nobody is refused, and nobody takes a decision that is being written for one that was tampered with."""
     world = fresh()
