@@ -21,9 +21,6 @@ import json
 import os
 import platform
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,12 +28,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.books import market_of, weekly
+from benchmarks.books import Account, Aims, account, market_of, weekly
+from benchmarks.peer import Charges, Ran, aimed_at, frame_of, prices_of, run, splits_of
 from portfolio.costs import BPS, CostRule
-from portfolio.holdings import BookState
-from portfolio.sessions import Market, Signals, day_at
-from portfolio.settlement import settle
-from portfolio.walk import Walk, walk
+from portfolio.sessions import Market, Signals
+from portfolio.walk import walk
 
 FREE = CostRule(commission_bps=0.0, half_spread_bps=0.0, impact=0.0, borrow_bps=0.0)
 COSTS = {
@@ -80,12 +76,12 @@ def simulated(symbols: int, years: int) -> dict[str, Any]:
 def check(market: Market, signals: Signals, start: int) -> dict[str, Any]:
     """Walk a market and hold the accounts of its weights against bt's."""
     found = walk(market, signals, weekly(), start=start)
-    same = account(market, signals, found, weekly().construction.costs, start)
-    prices = pd.DataFrame(market.close, pd.DatetimeIndex(market.dates), list(market.symbols)).ffill()[start:]
+    aims, prices = Aims.of(found), prices_of(market, start)
+    same = account(market, signals, aims, weekly(), start)
     result: dict[str, Any] = {
         "symbols": len(market.symbols),
         "sessions": len(prices),
-        "rebalances": int((found.daily["because"] != "").sum()),
+        "rebalances": int(aims.asked.sum()),
         "names": round(float(found.daily["names"].mean()), 1),
         "turnover_annual": round(float(found.daily["turnover"].mean()) * SESSIONS_PER_YEAR, 2),
         # The weights alone, accounted for again, are the walk.
@@ -93,54 +89,11 @@ def check(market: Market, signals: Signals, start: int) -> dict[str, Any]:
         "against_bt": [],
     }
     for name, costs in COSTS.items():
-        ours = account(market, signals, found, costs, start)
-        for way, theirs, spent in peers(market, found, ours, prices, costs):
-            result["against_bt"].append(
-                {"costs": name, "bt_is_given": way, **differences(ours.equity, theirs), "bt_cpu_s": round(spent, 1)}
-            )
+        ours = account(market, signals, aims, weekly(costs), start)
+        for way, theirs in peers(aims, ours, prices, market, costs).items():
+            apart = differences(ours.equity, theirs.equity)
+            result["against_bt"].append({"costs": name, "bt_is_given": way, **apart})
     return result
-
-
-@dataclass(frozen=True)
-class Account:
-    """What the book's accounting makes of given weights: equity, and what was traded at which liquidity.
-
-    Attributes
-    ----------
-    equity
-        `(T,)` currency at each close.
-    shares
-        `(T, N)` filled in the session.
-    held
-        `(T, N)` weights at the close.
-    volume, volatility
-        `(T, N)` shares a session, and daily volatility, that the session's fills were charged by.
-    """
-
-    equity: np.ndarray
-    shares: np.ndarray
-    held: np.ndarray
-    volume: np.ndarray
-    volatility: np.ndarray
-
-
-def account(market: Market, signals: Signals, found: Walk, costs: CostRule, start: int) -> Account:
-    """Settle the weights that a walk asked for, at other costs."""
-    rule = weekly(costs)
-    state = BookState.start(market.symbols, rule.construction.capital)
-    rows = []
-    for row, because in enumerate(found.daily["because"]):
-        day = day_at(market, signals, start + row, rule)
-        adv, volatility = state.adv, state.volatility
-        state, done = settle(state, day, rule)
-        with np.errstate(invalid="ignore"):
-            rows.append((done.after, done.filled / day.close, state.weights, adv / day.close, volatility))
-        if because:
-            asked = found.targets[row]
-            orders = np.where(asked == found.weights[row], 0.0, asked * state.equity - state.value)
-            adv, volatility = day.liquidity(rule)
-            state = replace(state, orders=orders, adv=adv, volatility=volatility)
-    return Account(*(np.nan_to_num(np.array(column)) for column in zip(*rows, strict=True)))
 
 
 def differences(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
@@ -155,99 +108,19 @@ def differences(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
     }
 
 
-# --- bt --------------------------------------------------------------------------------------------------------
-
-
-def peers(
-    market: Market, found: Walk, ours: Account, prices: pd.DataFrame, costs: CostRule
-) -> list[tuple[str, np.ndarray, float]]:
-    """What bt makes of the same, by the way it is given it: its equity and CPU seconds."""
-
-    def frame(values: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame(values, prices.index, prices.columns)
-
-    asked = (found.daily["because"] != "").to_numpy()
-    later = np.append(False, asked[:-1])
-    held = frame(np.where(ours.held == 0, np.nan, ours.held))[later]
-    aims = frame(np.vstack([found.targets[:1] * 0.0, found.targets[:-1]]))[later]
+def peers(aims: Aims, ours: Account, prices: pd.DataFrame, market: Market, costs: CostRule) -> dict[str, Ran]:
+    """What bt makes of the same, by what it is given."""
     splits = splits_of(market, prices)
-    shares = frame(ours.shares)[(ours.shares != 0).any(axis=1)]
-    charged = {"costs": costs, "volume": frame(ours.volume), "volatility": frame(ours.volatility)}
-    runs = [("orders", run(prices, splits, orders=shares, **charged))]
+    later = np.append(False, aims.asked[:-1])
+    frames = [frame_of(values, prices) for values in (ours.shares, ours.volume, ours.volatility)]
+    traded = Charges(costs, *frames[1:])
+    out = {"orders": run(prices, splits, traded, orders=frames[0][later])}
     if not costs.impact:
-        runs.append(("held", run(prices, splits, weights=held, **charged)))
-        runs.append(("held, whole shares", run(prices, splits, weights=held, whole=True, **charged)))
-        runs.append(("aimed at", run(prices, splits, weights=aims.where(aims != 0), **charged)))
-    return [(way, *done) for way, done in runs]
-
-
-def splits_of(market: Market, prices: pd.DataFrame) -> pd.DataFrame:
-    """Shares after over shares before, where a price level breaks."""
-    before = prices.shift(1)
-    broken = pd.DataFrame(market.breaks[-len(prices) :], prices.index, prices.columns)
-    ratio = (before / prices).where(broken, 1.0).fillna(1.0)
-    return ratio[(ratio != 1.0).any(axis=1)]
-
-
-def run(
-    prices: pd.DataFrame,
-    splits: pd.DataFrame,
-    *,
-    costs: CostRule,
-    volume: pd.DataFrame,
-    volatility: pd.DataFrame,
-    orders: pd.DataFrame | None = None,
-    weights: pd.DataFrame | None = None,
-    whole: bool = False,
-) -> tuple[np.ndarray, float]:
-    """Equity by bt, and the CPU seconds that it took."""
-    import bt
-
-    algos = [bt.algos.CorporateActions(pd.DataFrame(), splits)]
-    if orders is not None:
-        algos.append(_orders(bt, orders))
-    else:
-        algos += [bt.algos.WeighTarget(weights), bt.algos.Rebalance()]
-    rate = (costs.commission_bps + costs.half_spread_bps) * BPS
-    test = bt.Backtest(
-        bt.Strategy("book", algos),
-        prices,
-        initial_capital=weekly().construction.capital,
-        commissions=_cost_model(bt, rate, costs.impact) if costs.impact else _proportional(rate),
-        integer_positions=whole,
-        volume=volume,
-        volatility=volatility,
-    )
-    began = time.process_time()
-    test.run()
-    return test.strategy.values.to_numpy()[1:], time.process_time() - began
-
-
-def _proportional(rate: float) -> Callable[[float, float], float]:
-    return lambda number, price: rate * abs(number) * price
-
-
-def _orders(bt: Any, orders: pd.DataFrame) -> Any:
-    """bt's algorithm that sends given numbers of shares."""
-    by_day: Mapping[pd.Timestamp, pd.Series] = {day: row[row != 0] for day, row in orders.iterrows()}
-
-    class Send(bt.Algo):
-        def __call__(self, target: Any) -> bool:
-            for name, number in by_day.get(target.now, pd.Series(dtype=float)).items():
-                target.transact(number, child=name)
-            return True
-
-    return Send()
-
-
-def _cost_model(bt: Any, rate: float, coefficient: float) -> Any:
-    """bt's square-root law with a cost in proportion beside it."""
-
-    class Cost(bt.core.SqrtCostModel):
-        def cost(self, q: float, p: float, V: float, sigma: float) -> float:
-            return super().cost(q, p, V, sigma) + rate * abs(q) * p
-
-    return Cost(coefficient)
+        held = frame_of(ours.held, prices)[later]
+        out["held"] = run(prices, splits, traded, weights=held)
+        out["held, whole shares"] = run(prices, splits, traded, weights=held, whole=True)
+        out["aimed at"] = run(prices, splits, traded, weights=aimed_at(aims, prices))
+    return out
 
 
 if __name__ == "__main__":

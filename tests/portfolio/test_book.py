@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from portfolio.book import step
 from portfolio.book_rule import BookRule, DrawdownRule
 from portfolio.construction import TOLERANCE
 from portfolio.costs import CostRule
+from portfolio.hedge import HedgeRule
 from portfolio.holdings import BookState
 from portfolio.policy import StancePolicy
 from portfolio.sessions import Market, Signals, day_at
@@ -24,6 +26,55 @@ FREE = CostRule(commission_bps=0.0, half_spread_bps=0.0, impact=0.0, borrow_bps=
 # --- the same money, counted order by order ------------------------------------------------------------------
 
 
+class IndexHedge:
+    """A short future, or puts until their last day, in plain numbers."""
+
+    def __init__(self, market, a_rule):
+        self.market, self.rule, self.kind = market, a_rule.hedge, a_rule.stance.defence
+        self.future, self.insured, self.level, self.end = 0.0, 0.0, 1.0, 0
+
+    def carry(self, day):
+        """Cash of a session."""
+        gain, step = self.future * self.market.index_return[day], 1 + self.market.index_return[day]
+        self.future, self.level = self.future * step, self.level * step
+        if self.insured and day == self.end:
+            gain += self.insured * max(self.rule.moneyness - self.level, 0.0)
+            self.insured = 0.0
+        return gain
+
+    def worth(self, day):
+        """What the puts would be sold at, by Black and Scholes."""
+        if not self.insured:
+            return 0.0
+        spread = self.market.index_volatility[day] * math.sqrt((self.end - day) / 252)
+        d1 = math.log(self.level / self.rule.moneyness) / spread + spread / 2
+        strike = self.rule.moneyness * math.erfc((d1 - spread) / math.sqrt(2)) / 2
+        return self.insured * (strike - self.level * math.erfc(d1 / math.sqrt(2)) / 2)
+
+    def trade(self, day, wanted):
+        """Cash paid to get to the notional that is wanted."""
+        if self.kind == "future":
+            costs = (
+                abs(wanted - self.future) * self.rule.future_bps / 1e4 + abs(wanted) * self.rule.roll_bps / 1e4 / 252
+            )
+            self.future = wanted
+            return costs
+        if bool(self.insured) == (wanted > 0):
+            return 0.0
+        if self.insured:
+            got, self.insured = self.worth(day), 0.0
+            return -got * (1 - self.rule.put_markup)
+        self.insured, self.level, self.end = wanted, 1.0, day + self.rule.put_sessions
+        return self.worth(day) * (1 + self.rule.put_markup)
+
+    def wanted(self, day, mode, weights, equity):
+        """Notional that takes the beta of weights away, in the mode that hedges."""
+        beta = self.market.factors["market"][day] @ weights
+        if mode != "defensive" or self.kind == "passive":
+            return 0.0
+        return -beta * equity if self.kind == "future" else max(beta, 0.0) * equity
+
+
 def ledger(market, found, a_rule, start):
     """Shares, prices and cash, one symbol at a time, from the weights that were asked for at each close."""
     costs, names = a_rule.construction.costs, len(market.symbols)
@@ -35,6 +86,7 @@ def ledger(market, found, a_rule, start):
     cash, shares = a_rule.construction.capital, [0.0] * names
     last = [np.nan] * names
     pending, wealth = [], []
+    index, hedge = IndexHedge(market, a_rule), 0.0
     for day in range(start, len(market.dates)):
         overnight = sum(-shares[i] * last[i] for i in range(names) if shares[i] < 0)
         fee = overnight * costs.borrow_bps / 1e4 / 252
@@ -59,10 +111,11 @@ def ledger(market, found, a_rule, start):
             if market.delisted[day, i] and shares[i]:
                 cash += shares[i] * last[i] * (1 + a_rule.delisting_return)
                 shares[i] = 0.0
-        cash -= fee
-        equity = cash + sum(shares[i] * last[i] for i in range(names) if shares[i])
+        cash += index.carry(day) - index.trade(day, hedge) - fee
+        equity = cash + sum(shares[i] * last[i] for i in range(names) if shares[i]) + index.worth(day)
         wealth.append(equity)
         pending, row = [], day - start
+        hedge = index.wanted(day, found.daily["mode"][row], found.targets[row], equity)
         for i in range(names) if found.daily["because"][row] else ():
             value = shares[i] * last[i] if shares[i] else 0.0
             if found.targets[row, i] == found.weights[row, i]:
@@ -79,10 +132,24 @@ def ledger(market, found, a_rule, start):
     return np.array(wealth)
 
 
-@pytest.mark.parametrize("execution", ["close", "open", "vwap"])
-def test_the_ledger_agrees(world, rule, execution):
+@pytest.mark.parametrize(
+    ("execution", "defence"), [("close", "passive"), ("open", "passive"), ("close", "future"), ("vwap", "put")]
+)
+def test_the_ledger_agrees(world, rule, execution, defence):
     market, signals = world()
-    a_rule = rule(execution=execution, delisting_return=-0.3, rebalance_sessions=3)
+    limits = {}
+    if defence != "passive":
+        # Active, hedged for longer than a put lives, scaled, and hedged again; always with a beta.
+        stress = np.repeat([0.1, 0.7, 0.1, 0.45, 0.65], [START + 8, 28, 7, 8, 9])
+        signals, limits = replace(signals, p_stress=stress), {"net_low": 0.02, "net_high": 0.3}
+    a_rule = rule(
+        execution=execution,
+        delisting_return=-0.3,
+        rebalance_sessions=3,
+        stance=StancePolicy(defence=defence, dwell=2),
+        hedge=HedgeRule(put_sessions=12),
+        limits=limits,
+    )
     found = walk(market, signals, a_rule, start=START)
     slow = ledger(market, found, a_rule, START)
     daily = found.daily
@@ -92,6 +159,10 @@ def test_the_ledger_agrees(world, rule, execution):
     np.testing.assert_allclose(daily["net"], net, atol=1e-12)
     np.testing.assert_allclose(daily["net"], daily["gross"] - daily["cost"], atol=1e-14)
     # Everything that the case is there for happened.
+    if defence != "passive":
+        assert set(daily["mode"]) == {"active", "scaled", "defensive"}
+        assert (daily["hedge"] != 0).sum() > 20
+        assert (daily["hedge_cost"] > 0).sum() > 2
     held = found.weights != 0
     assert held[69 - START, 1], "the level break was not held over"
     assert held[65 - START, 2], "the halt was not held over"
