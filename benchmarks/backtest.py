@@ -91,6 +91,7 @@ def walked(market: Market, signals: Signals, start: int, weights: Path) -> dict[
         "symbols": len(market.symbols),
         "sessions": len(found.daily),
         "rebalances": int(aims.asked.sum()),
+        "equity": float(found.daily["equity"].iloc[-1]),
         "names": round(float(found.daily["names"].mean()), 1),
         "construction": {
             "symbols": [int(symbols.min()), int(symbols.max())],

@@ -1,7 +1,7 @@
 """The book's accounting against bt's: `python -m benchmarks.cross_check [--bundle FOLDER]`.
 
 The weekly optimiser is walked once through a market; its weights are then accounted for at several costs by
-`portfolio.settlement` and by `bt`, an independent backtester (MIT; `pip install 'bt>=1.4'`), and the two equities are
+`portfolio.settlement` and by `bt`, an independent backtester (MIT; `pip install bt`), and the two equities are
 compared day by day. bt is given the same thing in four ways:
 
 - `orders`: the shares that were filled, on the day they were;
@@ -30,6 +30,7 @@ import pandas as pd
 
 from benchmarks.books import Account, Aims, account, market_of, weekly
 from benchmarks.peer import Charges, Ran, aimed_at, frame_of, prices_of, run, splits_of
+from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS, CostRule
 from portfolio.sessions import Market, Signals
 from portfolio.walk import walk
@@ -40,7 +41,6 @@ COSTS = {
     "proportional": CostRule(impact=0.0, borrow_bps=0.0),
     "proportional and impact": CostRule(borrow_bps=0.0),
 }
-SESSIONS_PER_YEAR = 252
 
 
 def main() -> None:
