@@ -109,12 +109,8 @@ def nearest_psd(matrix: Array) -> Array:
     Rousseeuw and Molenberghs (1993), the eigenvalue method.
     """
     symmetric = (matrix + matrix.T) / 2.0
-    variance = np.diag(symmetric)
-    if not np.isfinite(symmetric).all() or (variance < 0).any():
-        raise DataError("covariance: a variance is negative or an entry not finite: look for extreme returns")
-    scale = np.sqrt(variance)
-    units = np.where(scale > 0, scale, 1.0)
-    values, vectors = np.linalg.eigh(symmetric / np.outer(units, units))
+    scale, correlation = correlations(symmetric)
+    values, vectors = np.linalg.eigh(correlation)
     if values[0] >= -np.finfo(np.float64).eps * len(values) * max(1.0, values[-1]):
         return np.asarray(symmetric)
     clipped = (vectors * np.maximum(values, 0.0)) @ vectors.T
@@ -122,8 +118,24 @@ def nearest_psd(matrix: Array) -> Array:
     # Where there is no variance there can be no covariance.
     factor = np.divide(scale, length, out=np.zeros_like(scale), where=length > 0)
     repaired = clipped * np.outer(factor, factor)
-    np.fill_diagonal(repaired, variance)
+    np.fill_diagonal(repaired, np.diag(symmetric))
     return np.asarray((repaired + repaired.T) / 2.0)
+
+
+def correlations(matrix: Array) -> tuple[Array, Array]:
+    """Standard deviations and correlations of a symmetric matrix; 0 beside a symbol that never moves.
+
+    Raises
+    ------
+    DataError
+        A variance is negative, or an entry not finite.
+    """
+    variance = np.diag(matrix)
+    if not np.isfinite(matrix).all() or (variance < 0).any():
+        raise DataError("covariance: a variance is negative or an entry not finite: look for extreme returns")
+    scale = np.sqrt(variance)
+    units = np.where(scale > 0, scale, 1.0)
+    return scale, matrix / np.outer(units, units)
 
 
 def pairwise(returns: Array, weights: Array, *, centred: bool, minimum: int = MINIMUM) -> tuple[Array, Array]:

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import eigh
 
 from core.errors import ConfigError, DataError
-from portfolio.covariance.base import ESTIMATORS, MINIMUM, Array, nearest_psd
+from portfolio.covariance.base import ESTIMATORS, MINIMUM, Array, correlations
 from portfolio.covariance.observed import sample
 
 
@@ -100,11 +101,11 @@ def principal_factors(returns: Array, factors: int) -> FactorModel:
         raise ConfigError(f"covariance: {factors!r} factors: choose a whole number") from None
     if not 1 <= wanted < count:
         raise ConfigError(f"covariance: {wanted} factors of {count} symbols: choose at least 1 and fewer than symbols")
-    matrix = nearest_psd(sample(returns))
-    spread = np.sqrt(np.diag(matrix))
-    units = np.where(spread > 0, spread, 1.0)
-    values, vectors = np.linalg.eigh(matrix / np.outer(units, units))
-    loadings = vectors[:, -wanted:] * np.sqrt(np.maximum(values[-wanted:], 0.0))
+    spread, correlation = correlations(sample(returns))
+    values, vectors = eigh(correlation, subset_by_index=[count - wanted, count - 1], check_finite=False)
+    loadings = vectors * np.sqrt(np.maximum(values, 0.0))
+    # Pairwise correlations need not belong together, and factors of such could explain more than there is.
+    loadings /= np.sqrt(np.maximum((loadings**2).sum(axis=1, keepdims=True), 1.0))
     exposures = spread[:, None] * loadings
     return FactorModel(exposures, np.eye(wanted), np.maximum(spread**2 - (exposures**2).sum(axis=1), 0.0))
 

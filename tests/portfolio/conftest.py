@@ -49,6 +49,48 @@ def _excesses(w, book, rule, tolerance=TOLERANCE):
 
 
 @pytest.fixture(scope="session")
+def check_limits():
+    """`check_limits(construction, prospects, rule)`: no limit is passed that is not said to have given way."""
+    return _check_limits
+
+
+def _check_limits(found, book, rule):
+    """The most by which a limit in force is passed, in units of weight."""
+    w, held = found.weights, book.held
+    assert np.isfinite(w).all()
+    # Beyond the hard limits: not a trade, whatever else would need it.
+    still = ~(book.tradable & (book.adv > 0) & np.isfinite(book.volatility))
+    assert (w[still] == held[still]).all()
+    blind = np.isnan(book.alpha)
+    assert (np.minimum(held, 0) <= w)[blind].all()
+    assert (w <= np.maximum(held, 0))[blind | book.no_new_longs].all()
+    moves = ~still
+    most = rule.limits.participation * book.adv[moves] / rule.capital
+    assert (np.abs(w - held)[moves] <= most * (1 + 1e-9) + 1e-12).all()
+    # The others: every row that is passed was declared relaxed, and is within what it was relaxed to.
+    above = {(row.kind, row.member): row.given for row in found.relaxed if row.given > row.asked}
+    below = {(row.kind, row.member): -row.given for row in found.relaxed if row.given < row.asked}
+    worst = 0.0
+    for (kind, member), (value, bound) in _excesses(w, book, rule, tolerance=0.0).items():
+        if kind == "participation":
+            continue
+        if kind == "net":
+            widened = [(below if member == "low" else above).get(("net", "net"))]
+        elif kind == "correlation":
+            # Symbols with the same row share one name.
+            widened = [given for side in (above, below) for (k, _), given in side.items() if k == kind]
+        else:
+            widened = [side.get((kind, member)) for side in (above, below)]
+        widened = [given for given in widened if given is not None]
+        assert not widened or kind in rule.limits.relax
+        scale = max(1.0, np.abs(book.factors.get(member, 1.0)).max())
+        excess = (value - max(widened, default=bound)) / scale
+        assert excess <= TOLERANCE, f"{kind} {member}: {value} passes {bound}, relaxed to {widened or 'nothing'}"
+        worst = max(worst, excess)
+    return worst
+
+
+@pytest.fixture(scope="session")
 def world():
     """`world(days, names)`: a market and signals."""
     return _world

@@ -97,6 +97,18 @@ def test_principal_factors_find_a_planted_factor():
     assert estimate(flat, "principal", factors=5) == pytest.approx(np.cov(flat, rowvar=False))
 
 
+def test_principal_factors_of_pairs_explain_no_more_than_there_is():
+    """Three symbols, seen two at a time, whose correlations no three symbols can have."""
+    rng = np.random.default_rng(8)
+    steps = rng.normal(size=(90, 1)) * np.array([1.0, 1.0, 2.0])
+    steps[60:, 2] *= -1
+    steps[:30, 2], steps[30:60, 0], steps[60:, 1] = np.nan, np.nan, np.nan
+    spread = np.nanstd(steps, axis=0, ddof=1)
+    model = principal_factors(steps, 2)
+    assert np.diag(model.covariance()) == pytest.approx(spread**2)
+    assert (model.specific >= 0).all()
+
+
 def test_given_exposures():
     rng = np.random.default_rng(6)
     days, count = 3000, 30
