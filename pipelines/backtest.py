@@ -85,7 +85,9 @@ def _inputs(
     p_stress = walk_forward_stress(market_return(panel), starts, settings.stack.regimes or RegimeRule())
     features = read_features(FEATURES, panel, settings.features, wanted_features(book))
     file = CLEAN / "securities.parquet"
-    return book_inputs(panel, rows, p_stress, features, read_parquet(file) if file.is_file() else None)
+    securities = read_parquet(file) if file.is_file() else None
+    horizon = settings.target.horizon
+    return book_inputs(panel, rows, p_stress, features, securities, rule=settings.portfolio, horizon=horizon)
 
 
 def _rank(signal: Array, panel: Panel, rule: BacktestRule) -> pd.DataFrame:

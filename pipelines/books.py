@@ -17,7 +17,9 @@ from features.store import KEYS, read_values
 from portfolio.book_rule import BookRule
 from portfolio.conditions import FEATURES, conditions
 from portfolio.exposures import VALUE, exposures
+from portfolio.portfolio_rule import PortfolioRule
 from portfolio.sessions import Market, Signals, long_gone
+from portfolio.skill import forecasts
 from portfolio.styles import known_returns
 
 Array = NDArray[np.float64]
@@ -53,19 +55,24 @@ def book_inputs(
     p_stress: Array,
     features: Mapping[str, Array],
     securities: pd.DataFrame | None = None,
+    *,
+    rule: PortfolioRule,
+    horizon: int,
 ) -> tuple[Market, Signals]:
     """What a walk is given.
 
     Parameters
     ----------
     rows
-        `date, symbol, expected_return, p_wrong` of sessions of the panel.
+        `date, symbol, signal, expected_return, p_wrong` of sessions of the panel.
     p_stress
         `(T,)`.
     features
         `(T, N)`, those of `wanted_features` that are known.
     securities
         With the industries, where they are known.
+    rule, horizon
+        Where the expected returns come from, and the sessions that they span.
     """
     known = conditions(features)
     returns, _ = known_returns(panel["close"], panel["level_break"])
@@ -83,10 +90,13 @@ def book_inputs(
         index_return=np.nan_to_num(index),
         index_volatility=known.index_volatility,
     )
-    told = spread(rows, ["expected_return", "p_wrong"], panel.dates, panel.symbols)
+    told = spread(rows, ["signal", "expected_return", "p_wrong"], panel.dates, panel.symbols)
+    forecast, p_wrong = told["expected_return"], told["p_wrong"]
+    if rule.forecast.source == "score":
+        forecast, p_wrong = forecasts(told["signal"], returns, horizon, rule.forecast.skill)
     signals = Signals(
-        forecast=told["expected_return"],
-        p_wrong=told["p_wrong"],
+        forecast=forecast,
+        p_wrong=p_wrong,
         p_stress=p_stress,
         systemic=known.systemic,
         implied_ratio=known.implied_ratio,

@@ -147,7 +147,8 @@ def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[
     signals
         Of sessions in a row that end with the past's, with `stress_hmm`.
     """
-    panel, rule, notes = past.panel, settings.portfolio.book_for(settings.target.horizon), []
+    panel, horizon, notes = past.panel, settings.target.horizon, []
+    rule = settings.portfolio.book_for(horizon)
     places = panel.dates.searchsorted(np.sort(signals["date"].unique()).astype("datetime64[D]"))
     p_stress = np.full(len(panel.dates), np.nan)
     if STRESS in signals:
@@ -157,7 +158,9 @@ def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[
         p_stress = walk_forward_stress(market_return(panel), [int(places[0])], RegimeRule())
     wanted = [feature for feature in settings.inputs.features if feature.name in wanted_features(rule)]
     features = past.features(wanted, TRAILING + len(places) - 1)
-    market, told = book_inputs(panel, signals, p_stress, features, past.securities)
+    market, told = book_inputs(
+        panel, signals, p_stress, features, past.securities, rule=settings.portfolio, horizon=horizon
+    )
     return walk(market, told, rule, start=int(places[0])), notes
 
 

@@ -58,7 +58,7 @@ def tearsheet(root: Path, scenarios: Sequence[Path] = (), printer: Printer | Non
     daily = read_parquet(root / _DAILY)
     luck = read_json(root / _METRICS).get("overfitting") or {}
     states = read_parquet(root / _STATES, columns=["date", "part", "regime"]).set_index("date")
-    positions, *told = (read_parquet(root / file) for file in _BOOK)
+    positions, limits, capacity, compared, targets = (read_parquet(root / file) for file in _BOOK)
     book, missing = _last_book(root, settings, catalogue, positions)
     judged = _judge(daily["net"])
     record = Record(
@@ -70,7 +70,10 @@ def tearsheet(root: Path, scenarios: Sequence[Path] = (), printer: Printer | Non
         book=book,
         missing=missing,
         run=BookRun(
-            *told,
+            limits=limits,
+            capacity=capacity,
+            compared=compared,
+            targets=targets,
             rank=read_json(root / BACKTEST / "summary.json")["rank"],
             pods=read_parquet(root / _PODS) if (root / _PODS).is_file() else None,
             participation=settings.portfolio.book.construction.limits.participation,

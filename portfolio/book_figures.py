@@ -58,7 +58,7 @@ def positions(found: Walk) -> pd.DataFrame:
     """`date, symbol, weight, target, stance, reason` of what was held or asked for at each close."""
     session, symbol = np.nonzero((found.weights != 0) | (found.targets != 0))
     words = {
-        name: pd.Categorical.from_codes(codes[session, symbol], list(labels))
+        name: pd.Categorical.from_codes(codes[session, symbol], pd.Index(labels))
         for name, codes, labels in (
             ("stance", found.stance, found.stances),
             ("reason", found.reason, found.reasons),

@@ -11,6 +11,7 @@ from core.params import Params
 from portfolio.backtest import BacktestRule, RankRule
 from portfolio.book_rule import BookRule
 from portfolio.pod_walk import PodsRule
+from portfolio.skill import ForecastRule
 from portfolio.targets import StrategyTarget
 
 BOOK, RANK, PODS = "book", "rank", "pods"
@@ -56,12 +57,15 @@ class PortfolioRule(Params):
 
     Attributes
     ----------
+    forecast
+        Where its expected returns come from.
     book
         The book that is traded; its `horizon` is that of the target.
     rank
         The simple rank portfolio, the yardstick; it has the book's capital and costs.
     """
 
+    forecast: ForecastRule = ForecastRule()
     book: BookRule = BookRule()
     rank: RankRule = RankRule()
     compare: CompareRule = CompareRule()

@@ -145,8 +145,10 @@ def test_the_book_is_the_backtests(root: Path) -> None:
     panel = load_panel(root / CLEAN, settings.universe)
     start = len(DAYS) - SERVED
     rows = signals(520)
-    market, known = book_inputs(panel, rows[rows["date"] >= pd.Timestamp(DAYS[start])], np.full(len(DAYS), 0.1), {})
-    expected = walk(market, known, settings.portfolio.book_for(settings.target.horizon), start=start).targets[-1]
+    served, horizon = rows[rows["date"] >= pd.Timestamp(DAYS[start])], settings.target.horizon
+    calm = np.full(len(DAYS), 0.1)
+    market, known = book_inputs(panel, served, calm, {}, rule=settings.portfolio, horizon=horizon)
+    expected = walk(market, known, settings.portfolio.book_for(horizon), start=start).targets[-1]
     weights = {line["symbol"]: line["weight"] for line in told["contributions"]}
     wanted = {name: weight for name, weight in zip(SYMBOLS, expected, strict=True) if weight}
     assert weights == pytest.approx(wanted, abs=1e-6)
