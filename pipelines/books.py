@@ -1,95 +1,114 @@
-"""The book that signals ask for, with the past of its symbols: what `signals risk` and the tear sheet measure."""
+"""What a book is walked on, from a panel, features and signals: by the stage `backtest` and by `signals risk`."""
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from core.errors import DataError, SessionError
-from features.assemble import assemble
-from features.panel import Panel, pivot
-from pipelines.params import Settings
-from portfolio.backtest import BacktestRule, target_weights
-from portfolio.book_risk import HISTORY, Holdings
-from portfolio.styles import LOOKBACK, known_returns, loadings, style_returns
-from sources.calendar import sessions
-from sources.cleaning import LOOKBACKS, clean
+from core.files import read_json
+from features.panel import Panel, spread
+from features.returns import market_return
+from features.store import KEYS, read_values
+from portfolio.book_rule import BookRule
+from portfolio.conditions import FEATURES, conditions
+from portfolio.exposures import VALUE, exposures
+from portfolio.portfolio_rule import PortfolioRule
+from portfolio.sessions import Market, Signals, long_gone
+from portfolio.skill import forecasts
+from portfolio.styles import known_returns
 
-_TABLES = ("prices", "securities")
+Array = NDArray[np.float64]
+
+BOOK_TABLES = ("macro", "fundamentals")
+"""Tables that those features need beside prices and securities."""
+BOOK_TO_MARKET = "book_to_market"
+"""Feature that the exposure to value is told by."""
 
 
-def target_book(panel: Panel, sectors: Mapping[str, str], signals: pd.DataFrame, rule: BacktestRule) -> Holdings:
-    """Target weights of the panel's last session by the rule of the backtest, and what their risk is told from.
+def wanted_features(rule: BookRule) -> dict[str, str]:
+    """Features that a book reads, and the family of each: those of its stance, and of value where that is limited."""
+    value = {BOOK_TO_MARKET: "fundamental"} if VALUE in rule.construction.limits.factors else {}
+    return {**FEATURES, **value}
 
-    The rule's mean over the last `hold_sessions` portfolios is taken of the sessions that have signals.
+
+def read_features(
+    folder: Path, panel: Panel, families: Mapping[str, BaseModel], wanted: Mapping[str, str]
+) -> dict[str, Array]:
+    """`(T, N)` of the wanted features that the stage `features` has made, whose families are switched on."""
+    out: dict[str, Array] = {}
+    for family in sorted(set(wanted.values()) & set(families)):
+        there = {told["name"] for told in read_json(folder / family / "features.json")["built"]}
+        names = [name for name, of in wanted.items() if of == family and name in there]
+        stored = read_values(folder / family / "values", [*KEYS, *names]).to_pandas()
+        out |= spread(stored, names, panel.dates, panel.symbols)
+    return out
+
+
+def book_inputs(
+    panel: Panel,
+    rows: pd.DataFrame,
+    p_stress: Array,
+    features: Mapping[str, Array],
+    securities: pd.DataFrame | None = None,
+    *,
+    rule: PortfolioRule,
+    horizon: int,
+) -> tuple[Market, Signals]:
+    """What a walk is given.
 
     Parameters
     ----------
-    sectors
-        Sector by symbol.
-    signals
-        `date, symbol, signal` of sessions of the panel.
-
-    Raises
-    ------
-    DataError
-        The last session has too few signals, or the history does not reach far enough.
+    rows
+        `date, symbol, signal, expected_return, p_wrong` of sessions of the panel.
+    p_stress
+        `(T,)`.
+    features
+        `(T, N)`, those of `wanted_features` that are known.
+    securities
+        With the industries, where they are known.
+    rule, horizon
+        Where the expected returns come from, and the sessions that they span.
     """
-    signal = pivot(signals, "signal", panel.dates, panel.symbols)
-    weights = target_weights(signal, rule, panel.sector)[-1]
-    if not weights.any():
-        raise DataError(
-            f"{panel.dates[-1]}: the signals of the last {rule.hold_sessions} session(s) make no book: fewer than "
-            f"backtest.min_names ({rule.min_names}) of a session, or all alike in their sectors; write the signals "
-            "again, or lower it"
-        )
-    given = int(np.isfinite(signal[-rule.hold_sessions :]).any(axis=1).sum())
-    returns, market = known_returns(panel["close"], panel["level_break"])
-    styles = style_returns(returns, panel["close"] * panel["volume"], panel.universe)
-    return Holdings(
-        date=str(panel.dates[-1]),
+    known = conditions(features)
+    returns, _ = known_returns(panel["close"], panel["level_break"])
+    index = market_return(panel)
+    further = {VALUE: features[BOOK_TO_MARKET]} if BOOK_TO_MARKET in features else {}
+    market = Market(
+        dates=panel.dates,
         symbols=[str(symbol) for symbol in panel.symbols],
-        sectors=[str(sectors.get(symbol) or "") for symbol in panel.symbols],
-        weights=weights * (rule.hold_sessions / given),
-        returns=returns,
-        loadings=loadings(returns, market, styles),
+        **{name: panel[name] for name in ("open", "high", "low", "close", "volume", "level_break")},
+        delisted=long_gone(panel["close"]),
+        sector=panel.sector,
+        industry=industry_codes(securities, panel.symbols),
+        factors=exposures(returns, index, panel["close"] * panel["volume"], panel.universe, further),
+        # A session without any return moves no index.
+        index_return=np.nan_to_num(index),
+        index_volatility=known.index_volatility,
     )
+    told = spread(rows, ["signal", "expected_return", "p_wrong"], panel.dates, panel.symbols)
+    forecast, p_wrong = told["expected_return"], told["p_wrong"]
+    if rule.forecast.source == "score":
+        forecast, p_wrong = forecasts(told["signal"], returns, horizon, rule.forecast.skill)
+    signals = Signals(
+        forecast=forecast,
+        p_wrong=p_wrong,
+        p_stress=p_stress,
+        systemic=known.systemic,
+        implied_ratio=known.implied_ratio,
+        crowd_cost=known.crowd_cost,
+        panic=known.panic,
+    )
+    return market, signals
 
 
-def sectors_of(securities: pd.DataFrame | None) -> dict[str, str]:
-    """Sector by symbol; those that have none are left out."""
-    if securities is None:
-        return {}
-    known = securities.dropna(subset="sector")
-    return dict(zip(known["symbol"], known["sector"], strict=True))
-
-
-def read_history(settings: Settings, session: np.datetime64) -> tuple[Panel, dict[str, str]]:
-    """The panel up to a session, as far back as a book's risk looks, and the sectors; cleaned as the daily job does.
-
-    Raises
-    ------
-    SessionError
-        The data does not reach the session.
-    DataError
-        A table is missing or broken.
-    """
-    source = settings.open_source()
-    wanted = max(LOOKBACK, HISTORY + 1) + settings.universe.lookback - 1
-    last = session.astype(datetime.date)
-    days = sessions(last - datetime.timedelta(days=int((wanted + max(LOOKBACKS.values())) * 1.5) + 30), last)
-    tables = {}
-    for name in (name for name in _TABLES if name in source.tables()):
-        back = wanted + LOOKBACKS.get(name, 1) - 1
-        tables[name] = source.read(name, days[-back].astype(datetime.date), last)
-    newest = tables["prices"]["date"].max()
-    if not newest >= pd.Timestamp(session):
-        told = "none before it" if pd.isna(newest) else f"the last before it is {newest:%Y-%m-%d}"
-        raise SessionError(f"the data has no prices for {session} ({told}): deliver that session, or pick another")
-    cleaned = clean(tables, days[-wanted].astype(datetime.date), last).tables
-    begin = int(np.searchsorted(days, cleaned["prices"]["date"].min().to_numpy().astype("datetime64[D]")))
-    panel = assemble(cleaned, days[max(begin, len(days) - wanted) :], settings.universe)
-    return panel, sectors_of(cleaned.get("securities"))
+def industry_codes(securities: pd.DataFrame | None, symbols: NDArray[np.str_]) -> NDArray[np.int64]:
+    """`(N,)` code of each symbol's industry, -1 where unknown."""
+    if securities is None or "industry" not in securities:
+        return np.full(len(symbols), -1, dtype=np.int64)
+    named = securities.set_index("symbol")["industry"].reindex(symbols)
+    return pd.factorize(named.where(named != ""), sort=True)[0].astype(np.int64)

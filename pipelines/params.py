@@ -22,7 +22,7 @@ from models.stack import StackRule
 from models.tuning import TuningRule
 from monitoring.rules import MonitoringRule
 from pipelines.inputs import DailyRule, DataChoice, Inputs, chosen, open_tables, parse_data, parse_inputs
-from portfolio.backtest import BacktestRule
+from portfolio.portfolio_rule import PortfolioRule
 from sources.base import Source
 
 
@@ -55,7 +55,7 @@ class Settings:
     layers: Mapping[str, BaseModel]
     tuning: TuningRule
     stack: StackRule
-    backtest: BacktestRule
+    portfolio: PortfolioRule
     evaluation: EvaluationRule
     daily: DailyRule
     governance: GovernanceRule
@@ -102,7 +102,7 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "folds": FoldRule,
     "tuning": TuningRule,
     "stack": StackRule,
-    "backtest": BacktestRule,
+    "portfolio": PortfolioRule,
     "evaluation": EvaluationRule,
     "daily": DailyRule,
     "governance": GovernanceRule,

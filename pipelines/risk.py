@@ -8,19 +8,33 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.errors import DataError, SessionError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_text
+from features.returns import market_return
 from market.catalogue import load_catalogue
 from market.scenarios import PARTS
-from pipelines.books import read_history, target_book
+from models.regimes import RegimeRule
+from models.stress import STRESS, walk_forward_stress
+from pipelines.books import BOOK_TABLES, book_inputs, wanted_features
 from pipelines.console import Printer
 from pipelines.layout import BACKTEST, PARAMS, PREVIEW, PREVIEW_RISK, RISK, SIGNALS
-from pipelines.params import load_settings
+from pipelines.params import Settings, load_settings
+from pipelines.past import Past, holdings, read_past
 from portfolio.book_risk import BookRisk, book_risk
+from portfolio.conditions import TRAILING
 from portfolio.performance import DrawdownState, checked_daily, drawdown_state
+from portfolio.walk import Walk, walk
 from reporting.page import format_value
 from reporting.risk import CONTRIBUTION_FORMATS, drawdown_words, plain, risk_page, top_and_bottom
+
+Array = NDArray[np.float64]
+
+MOST_SESSIONS = 63
+"""Signals in a row that a book is walked over, at most."""
+SETTLED = 21
+"""Sessions after which a book does not remember that it began in cash."""
 
 
 def risk(
@@ -55,16 +69,17 @@ def risk(
     catalogue = load_catalogue(*scenarios)
     folder = _signals_of(root / (PREVIEW if preview else SIGNALS), as_of, preview)
     session = pd.Timestamp(folder.name.removeprefix("date=")).to_numpy().astype("datetime64[D]")
-    panel, sectors = read_history(settings, session)
-    days = panel.dates[-settings.backtest.hold_sessions :]
-    found = [read for day in days if len(read := _read(folder.parent / f"date={day}"))]
+    past = read_past(settings, session, BOOK_TABLES)
+    days = _days_of(folder.parent, past.panel.dates)
     warnings = ["PREVIEW: the signals are not promoted, the book is not for trading"] if preview else []
-    if len(found) < len(days):
+    if len(days) < SETTLED:
         warnings.append(
-            f"signals of {len(found)} of the last {len(days)} sessions are there: the book is the mean of theirs, "
-            f"where the backtest holds that of all {len(days)}"
+            f"the book begins in cash {len(days)} session(s) ago, with the first of the signals in a row: one that had "
+            "been held for longer would not be quite the same"
         )
-    measured = book_risk(target_book(panel, sectors, pd.concat(found), settings.backtest), catalogue)
+    book, notes = wanted_book(settings, past, pd.concat(days))
+    warnings += notes
+    measured = book_risk(holdings(past.panel, past.sectors, _targets(book, session)), catalogue)
     state = _drawdown(root, session)
     out = root / (PREVIEW_RISK if preview else RISK) / folder.name
     title = f"Risk of the book of {session}"
@@ -105,20 +120,65 @@ def _signals_of(folder: Path, as_of: str | None, preview: bool) -> Path:
     return folder / f"date={day}"
 
 
-def _read(folder: Path) -> pd.DataFrame:
-    """Signals of a session; none where it has no folder.
+def _days_of(folder: Path, dates: NDArray[np.datetime64]) -> list[pd.DataFrame]:
+    """Signals of the last sessions in a row that have them, at most `MOST_SESSIONS`.
 
     Raises
     ------
     DataError
-        The folder is not as it was written.
+        A folder is not as it was written.
     """
-    columns = ["date", "symbol", "signal"]
-    if not folder.is_dir():
-        return pd.DataFrame(columns=columns)
-    if read_json(folder / "manifest.json").get("files") != digest_tree(folder, skip=("manifest.json",)):
-        raise DataError(f"{folder} is not as it was written: write the signals of that session again (--force)")
-    return read_parquet(folder / "signals.parquet", columns=columns)
+    found: list[pd.DataFrame] = []
+    for day in dates[: -MOST_SESSIONS - 1 : -1]:
+        one = folder / f"date={day}"
+        if not one.is_dir():
+            break
+        if read_json(one / "manifest.json").get("files") != digest_tree(one, skip=("manifest.json",)):
+            raise DataError(f"{one} is not as it was written: write the signals of that session again (--force)")
+        found.insert(0, read_parquet(one / "signals.parquet"))
+    return found
+
+
+def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[Walk, list[str]]:
+    """The book of the backtest over served signals, from cash on, and what a reader must know of it.
+
+    Parameters
+    ----------
+    signals
+        Of sessions in a row that end with the past's, with `stress_hmm`.
+    """
+    panel, horizon, notes = past.panel, settings.target.horizon, []
+    rule = settings.portfolio.book_for(horizon)
+    places = panel.dates.searchsorted(np.sort(signals["date"].unique()).astype("datetime64[D]"))
+    p_stress = np.full(len(panel.dates), np.nan)
+    if STRESS in signals:
+        p_stress[places] = signals.groupby("date")[STRESS].first().to_numpy(dtype=np.float64)
+    if not np.isfinite(p_stress[places]).any():
+        notes.append("the bundle tells no regimes: the probability of stress is told from the prices of the last years")
+        p_stress = walk_forward_stress(market_return(panel), [int(places[0])], RegimeRule())
+    wanted = [feature for feature in settings.inputs.features if feature.name in wanted_features(rule)]
+    features = past.features(wanted, TRAILING + len(places) - 1)
+    market, told = book_inputs(
+        panel, signals, p_stress, features, past.securities, rule=settings.portfolio, horizon=horizon
+    )
+    return walk(market, told, rule, start=int(places[0])), notes
+
+
+def _targets(book: Walk, session: np.datetime64) -> Array:
+    """Weights that the book asks for at its last close.
+
+    Raises
+    ------
+    DataError
+        It asks for none.
+    """
+    if not book.targets[-1].any():
+        last = book.daily.iloc[-1]
+        raise DataError(
+            f"{session}: the book holds nothing: its mode is {last['mode']} ({last['mode_reason']}), and no symbol has "
+            "a side that is sure enough (portfolio.book.stance) within the limits"
+        )
+    return book.targets[-1]
 
 
 def _drawdown(root: Path, session: np.datetime64) -> DrawdownState | None:

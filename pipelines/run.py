@@ -1,4 +1,4 @@
-"""The main job: `dvc repro`, register what it made, show its gates and a preview of the day's signals."""
+"""The main job: `dvc repro`, the tear sheet, register both, show the gates and a preview of the day's signals."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _changed(reason: Any) -> set[str]:
 
 
 def run(data: str | None = None, preset: str | None = None) -> None:
-    """Reproduce, register, show the gates and a preview, and say what to type next.
+    """Reproduce, write the tear sheet, register both, show the gates and a preview, and say what to type next.
 
     Parameters
     ----------
@@ -145,6 +145,9 @@ def run(data: str | None = None, preset: str | None = None) -> None:
 
     from pipelines.infer import preview
     from pipelines.register import register
+    from pipelines.tearsheet import tearsheet
 
+    # Before the registration, which puts it beside the version.
+    tearsheet(root)
     register(root)
     preview()

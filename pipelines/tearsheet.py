@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from core.errors import DataError
 from core.files import atomic_directory, read_json, read_parquet, write_json, write_text
+from features.panel import pivot
 from governance.reports import MADE_OF, digests
 from market.catalogue import load_catalogue
-from pipelines.books import sectors_of, target_book
 from pipelines.console import Printer
-from pipelines.layout import BACKTEST, BUNDLE, CLEAN, PARAMS, REPORTS, STACK, TEAR_SHEET
+from pipelines.layout import BACKTEST, BUNDLE, CLEAN, PARAMS, REPORTS, TEAR_SHEET
 from pipelines.panels import load_panel
 from pipelines.params import Settings, load_settings
+from pipelines.past import holdings, sectors_of
 from pipelines.run import out_of_date
 from portfolio.book_risk import LEVELS, BookRisk, book_risk
 from portfolio.forecasts import DEFAULT, MIN_JUDGED, Judged, judge
 from portfolio.value_at_risk.base import WINDOW
+from reporting.tearbook import BookRun
 from reporting.tearsheet import Record, tear_sheet
 
 COMPARED = (DEFAULT, "historical", "normal", "student_t", "cornish_fisher", "peaks_over_threshold")
 """Models held against the record; the one with a fitted GARCH takes minutes and is left to `signals risk`."""
 _DAILY, _METRICS = BACKTEST / "daily.parquet", REPORTS / "metrics.json"
+_BOOK = tuple(BACKTEST / f"{name}.parquet" for name in ("positions", "limits", "capacity", "compared", "targets"))
+_PODS = BACKTEST / "pod_reviews.parquet"
 _STATES = REPORTS / "evaluation" / "daily.parquet"
 
 
@@ -48,12 +53,13 @@ def tearsheet(root: Path, scenarios: Sequence[Path] = (), printer: Printer | Non
     printer = printer or Printer()
     settings = load_settings(root / PARAMS)
     catalogue = load_catalogue(*scenarios)
-    made_of = digests(root, (_DAILY, BUNDLE / "manifest.json", _METRICS, _STATES, STACK / "oof.parquet"))
+    made_of = digests(root, (_DAILY, *_BOOK, BUNDLE / "manifest.json", _METRICS, _STATES))
     warnings = require_one_run(root)
     daily = read_parquet(root / _DAILY)
     luck = read_json(root / _METRICS).get("overfitting") or {}
     states = read_parquet(root / _STATES, columns=["date", "part", "regime"]).set_index("date")
-    book, missing = _last_book(root, settings, catalogue)
+    positions, limits, capacity, compared, targets = (read_parquet(root / file) for file in _BOOK)
+    book, missing = _last_book(root, settings, catalogue, positions)
     judged = _judge(daily["net"])
     record = Record(
         daily=daily,
@@ -63,6 +69,15 @@ def tearsheet(root: Path, scenarios: Sequence[Path] = (), printer: Printer | Non
         trial_variance=luck.get("trial_sharpe_variance"),
         book=book,
         missing=missing,
+        run=BookRun(
+            limits=limits,
+            capacity=capacity,
+            compared=compared,
+            targets=targets,
+            rank=read_json(root / BACKTEST / "summary.json")["rank"],
+            pods=read_parquet(root / _PODS) if (root / _PODS).is_file() else None,
+            participation=settings.portfolio.book.construction.limits.participation,
+        ),
     )
     page, figures = tear_sheet(record, warnings=warnings)
     with atomic_directory(root / TEAR_SHEET) as folder:
@@ -103,14 +118,20 @@ def _judge(net: pd.Series) -> list[Judged]:
     return [judge(net, level, model, window) for level in LEVELS for model in COMPARED]
 
 
-def _last_book(root: Path, settings: Settings, catalogue: dict) -> tuple[BookRisk | None, list[str]]:
-    """Risk of the book that the last out-of-fold signals ask for."""
-    signals = read_parquet(root / STACK / "oof.parquet", columns=["date", "symbol", "signal"])
+def _last_book(
+    root: Path, settings: Settings, catalogue: dict, positions: pd.DataFrame
+) -> tuple[BookRisk | None, list[str]]:
+    """Risk of the weights that the backtest asked for at its last session that holds something."""
     panel = load_panel(root / CLEAN, settings.universe)
-    last = int(panel.dates.searchsorted(signals["date"].max().to_datetime64().astype("datetime64[D]")))
     file = root / CLEAN / "securities.parquet"
     sectors = sectors_of(read_parquet(file, columns=["symbol", "sector"]) if file.is_file() else None)
+    asked = positions[positions["target"] != 0]
+    if asked.empty:
+        return None, ["the book at the end: the backtest never asked for a position"]
+    day = asked["date"].max()
+    last = int(panel.dates.searchsorted(day.to_datetime64().astype("datetime64[D]")))
+    weights = pivot(asked[asked["date"] == day], "target", panel.dates, panel.symbols)[last]
     try:
-        return book_risk(target_book(panel.cut(last), sectors, signals, settings.backtest), catalogue), []
+        return book_risk(holdings(panel.cut(last), sectors, np.nan_to_num(weights)), catalogue), []
     except DataError as error:
         return None, [f"the book at the end: {error}"]

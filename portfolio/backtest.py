@@ -30,13 +30,11 @@ SESSIONS_PER_YEAR = 252
 _MIN_OBSERVATIONS = 10
 
 
-class BacktestRule(Params):
-    """How the signal becomes a book.
+class RankRule(Params):
+    """How the ranks of a signal become a book.
 
     Attributes
     ----------
-    capital
-        Assets under management at each rebalance, currency of the prices; sets the size of orders.
     gross
         Sum of absolute target weights, half long and half short.
     hold_sessions
@@ -51,7 +49,6 @@ class BacktestRule(Params):
         Windows of the average traded value and of the volatility in the impact cost.
     """
 
-    capital: float = Field(default=10_000_000.0, gt=0)
     gross: float = Field(default=1.0, gt=0, le=10)
     hold_sessions: int = Field(default=5, ge=1)
     rebalance_sessions: int = Field(default=1, ge=1)
@@ -59,6 +56,18 @@ class BacktestRule(Params):
     min_names: int = Field(default=20, ge=2)
     adv_sessions: int = Field(default=21, ge=_MIN_OBSERVATIONS)
     volatility_sessions: int = Field(default=63, ge=_MIN_OBSERVATIONS)
+
+
+class BacktestRule(RankRule):
+    """The same with what trading it costs.
+
+    Attributes
+    ----------
+    capital
+        Assets under management at each rebalance, currency of the prices; sets the size of orders.
+    """
+
+    capital: float = Field(default=10_000_000.0, gt=0)
     costs: CostRule = CostRule()
 
 
@@ -80,7 +89,7 @@ class Backtest:
     summary: dict[str, Any]
 
 
-def target_weights(signal: Array, rule: BacktestRule, sector: NDArray[np.int64] | None = None) -> Array:
+def target_weights(signal: Array, rule: RankRule, sector: NDArray[np.int64] | None = None) -> Array:
     """`(T, N)` dollar-neutral weights linear in the signal's ranks, smoothed over `hold_sessions`.
 
     Ranks are taken per session (inside each sector where `rule.sector_neutral` and `sector` are
@@ -136,10 +145,10 @@ def backtest(
     if not len(active) or active[0] + 1 >= len(dates):
         raise DataError(
             f"backtest: no session has {rule.min_names} signals and a session after it to trade: lower "
-            "backtest.min_names or widen the universe"
+            "portfolio.rank.min_names or widen the universe"
         )
     returns, market = price_returns(close, level_break)
-    adv, sigma = _liquidity(close, volume, returns, rule)
+    adv, sigma = liquidity(close, volume, returns, rule)
     tradable = np.isfinite(close) & (adv > 0) & np.isfinite(sigma)
     first = int(active[0]) + 1
     columns = ("gross", "cost", "net", "turnover", "long", "short", "names")
@@ -222,7 +231,7 @@ def price_returns(close: Array, level_break: Array | None = None) -> tuple[Array
     return returns, market
 
 
-def _liquidity(close: Array, volume: Array, returns: Array, rule: BacktestRule) -> tuple[Array, Array]:
+def liquidity(close: Array, volume: Array, returns: Array, rule: BacktestRule) -> tuple[Array, Array]:
     """Average traded value and volatility up to the session before; NaN with too few observations."""
     value = pd.DataFrame(close * volume)
     adv = value.rolling(rule.adv_sessions, min_periods=_MIN_OBSERVATIONS).mean().shift(1).to_numpy()

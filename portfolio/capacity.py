@@ -81,6 +81,15 @@ def variants(
     return out
 
 
+def ways(rule: BookRule, rebalance_sessions: Sequence[int], schemes: Sequence[str]) -> dict[str, BookRule]:
+    """A rule as it is, with its own scheme at other frequencies, and with other schemes at its own frequency."""
+    return {
+        **variants(rule),
+        **variants(rule, rebalance_sessions=rebalance_sessions),
+        **variants(rule, schemes=schemes),
+    }
+
+
 def compare(market: Market, signals: Signals, rules: Mapping[str, BookRule], *, start: int = 0) -> pd.DataFrame:
     """Walk each rule over the same sessions.
 

@@ -59,6 +59,9 @@ class StancePolicy(Params):
         Trailing percentile of the systemic index above which the book is defensive.
     enter, leave
         Probabilities that a side is right: above the first it is taken, below the second given up.
+    full
+        Edge 1 - 2 p_wrong at which a position has its full size. 1 is Kelly's bet, whose size is the edge; daily
+        forecasts of single names have edges of a few hundredths, and a smaller `full` leaves their ratios as they are.
     dwell
         Sessions that a mode or a side lasts at least.
     defence
@@ -78,6 +81,7 @@ class StancePolicy(Params):
     systemic: float = Field(default=0.95, ge=0, le=1)
     enter: float = Field(default=0.6, ge=0.5, le=1)
     leave: float = Field(default=0.4, ge=0, le=0.5)
+    full: float = Field(default=1.0, gt=0, le=1)
     dwell: int = Field(default=5, ge=1)
     defence: str = Field(default="passive", pattern="^(passive|future|put)$")
     crowded: float = Field(default=0.9, ge=0, le=1)

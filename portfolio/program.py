@@ -228,8 +228,10 @@ def _scale(objective: Objective, free: NDArray[np.bool_], room: Array) -> float:
 def _solve(problem: cp.Problem) -> str:
     """Status of the solver; one that gives up is a status too."""
     with warnings.catch_warnings():
-        # Inaccurate solutions are judged by the caller, on the limits themselves.
+        # Inaccurate solutions are judged by the caller, on the limits themselves; and a trade that rounding made
+        # negative has no root in the value that cvxpy reports, which nobody reads.
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         try:
             problem.solve(solver=cp.CLARABEL, **_SETTINGS)
         except cp.error.SolverError:

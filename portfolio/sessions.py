@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
 
+GONE_SESSIONS = 21
+"""Sessions without a price after which a symbol counts as delisted."""
+
 
 @dataclass(frozen=True, eq=False)
 class Day:
@@ -206,6 +209,17 @@ class Signals:
             number(self.p_stress), number(self.systemic), number(self.implied_ratio),
             self.forecast[t], self.p_wrong[t], row(self.crowd_cost), row(self.panic),
         )  # fmt: skip
+
+
+def long_gone(close: Array, sessions: int = GONE_SESSIONS) -> Mask:
+    """`(T, N)` True where a symbol that had a price has had none for `sessions` sessions: it counts as delisted.
+
+    A halt and a delisting look alike on the first day, and nobody knows then which it is.
+    """
+    known = np.isfinite(close)
+    at = np.arange(len(close))[:, None]
+    last = np.maximum.accumulate(np.where(known, at, -1), axis=0)
+    return np.asarray((last >= 0) & (at - last >= sessions))
 
 
 def day_at(market: Market, signals: Signals, t: int, rule: BookRule) -> Day:

@@ -8,7 +8,8 @@ cautious one is asked for.
 
 A symbol has a side. It becomes long when the probability that it will rise is above `enter`, and stays so until that
 is below `leave`, and the mirror image for short; a side is kept for `dwell` sessions. The size of a side that is wrong
-with probability p is max(0, 1 - 2 p), the even-odds bet of Kelly, so that a side in doubt costs little while it waits.
+with probability p is max(0, 1 - 2 p), the even-odds bet of Kelly, so that a side in doubt costs little while it waits;
+it is told in units of the edge that the policy calls `full`, up to 1.
 
 Two rules stand above. Nothing crowded is newly bought: no longs for symbols in the top part of the crowd's
 cost. After a panic, while short-dated implied volatility falls back below the longer-dated one, symbols that
@@ -197,7 +198,7 @@ def step(state: StanceState, today: Today, policy: StancePolicy) -> tuple[Stance
         exposure = 0.0
     side, reason, right = _sides(state, today, policy)
     age = np.where(side == 0, 0, np.where(side == state.side, state.side_age + 1, 1))
-    size = side.astype(np.float64) * np.maximum(0.0, 2.0 * right - 1.0)
+    size = side.astype(np.float64) * np.clip((2.0 * right - 1.0) / policy.full, 0.0, 1.0)
     stance = np.select([size > 0, size < 0], [Stance.LONG, Stance.SHORT], Stance.FLAT).astype(_TEXT)
     reason[(side != 0) & (size == 0)] = Reason.DOUBT
     size *= exposure

@@ -125,16 +125,21 @@ def style_returns(returns: Array, traded: Array, universe: Mask) -> dict[str, Ar
         raise DataError(
             f"styles: returns {returns.shape}, value traded {traded.shape}, universe {universe.shape}: use one panel"
         )
+    traits = characteristics(returns, traded)
+    return {name: _spread(traits[name], returns, universe) for name in STYLES}
+
+
+def characteristics(returns: Array, traded: Array) -> dict[str, Array]:
+    """`(T, N)` what each style sorts by, known at each close: the more, the more it is held."""
     daily, value = pd.DataFrame(returns), pd.DataFrame(traded)
     mean_value = value.rolling(QUARTER, min_periods=QUARTER // 2).mean()
     growth = pd.DataFrame(np.log1p(daily.clip(lower=-1 + 1e-9))).shift(MONTH)
-    traits = {
-        "size": -mean_value.where(mean_value > 0),
-        "momentum": growth.rolling(YEAR - MONTH, min_periods=(YEAR - MONTH) // 2).sum(),
-        "low_volatility": -daily.rolling(QUARTER, min_periods=QUARTER // 2).std(),
-        "reversal": -daily,
+    return {
+        "size": -np.log(mean_value.where(mean_value > 0).to_numpy()),
+        "momentum": growth.rolling(YEAR - MONTH, min_periods=(YEAR - MONTH) // 2).sum().to_numpy(),
+        "low_volatility": -daily.rolling(QUARTER, min_periods=QUARTER // 2).std().to_numpy(),
+        "reversal": -daily.to_numpy(),
     }
-    return {name: _spread(traits[name].to_numpy(), returns, universe) for name in STYLES}
 
 
 def _spread(trait: Array, returns: Array, universe: Mask) -> Array:

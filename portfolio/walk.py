@@ -21,6 +21,8 @@ from portfolio.settlement import Settlement
 Array = NDArray[np.float64]
 Codes = NDArray[np.int8]
 
+COST_PARTS = ("commission", "impact", "borrow", "hedge_cost")
+"""Columns of the daily frame that add up to its cost."""
 _STANCES, _REASONS = tuple(map(str, Stance)), tuple(map(str, Reason))
 _STANCE_CODE = {name: code for code, name in enumerate(_STANCES)}
 _REASON_CODE = {name: code for code, name in enumerate(_REASONS)}
@@ -124,6 +126,13 @@ class _Record:
         self._adv = state.adv
 
     def add(self, row: int, t: int, state: BookState, settlement: Settlement, orders: Orders) -> None:
+        """Write down a session: the state after it, how its orders were filled, and what it asks for next.
+
+        Parameters
+        ----------
+        row, t
+            Its place in the record and in the market.
+        """
         decision, before = orders.decision, settlement.before
         weights = state.weights
         self.weights[row], self.targets[row] = weights, orders.weights
@@ -143,10 +152,7 @@ class _Record:
                 "net": settlement.after / before - 1.0,
                 "hedge": settlement.hedge / before,
                 "delisted": settlement.delisted / before,
-                "commission": settlement.commission / before,
-                "impact": settlement.impact / before,
-                "borrow": settlement.borrow / before,
-                "hedge_cost": settlement.hedge_cost / before,
+                **{name: getattr(settlement, name) / before for name in COST_PARTS},
                 "turnover": 0.5 * float(size.sum()) / before,
                 "largest_share": float(share.max(initial=0.0)),
                 "dropped": float(np.abs(settlement.dropped).sum()) / before,
@@ -174,13 +180,14 @@ class _Record:
             ]  # fmt: skip
 
     def finish(self, market: Market, start: int, state: BookState) -> Walk:
+        """The walk, after its last session."""
         daily = pd.DataFrame(self.rows)
         daily.insert(0, "date", np.asarray(market.dates[start:]).astype("datetime64[ns]"))
         daily["market"] = price_returns(market.close, market.level_break)[1][start:]
         columns = ["date", "kind", "member", "bound", "price", "asked", "relaxed", "forced"]
         return Walk(
             daily=daily,
-            limits=pd.DataFrame(self.limits, columns=columns),
+            limits=pd.DataFrame(self.limits, columns=columns).astype({"relaxed": bool, "forced": bool}),
             weights=self.weights,
             targets=self.targets,
             filled=self.filled,

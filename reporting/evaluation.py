@@ -208,8 +208,8 @@ def _climbs(ladder: pd.DataFrame) -> pd.DataFrame:
 
 def _money(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) -> None:
     intro = (
-        "A dollar-neutral book traded at the next session's close, after commission, spread, impact and borrowing. "
-        "It is a model of trading, not a record of it."
+        "The book of the out-of-fold signals, within its limits, its orders filled in the session after; after "
+        "commission, spread, impact, borrowing and hedges. It is a model of trading, not a record of it."
     )
     page.section("What does it earn?", intro).figure(
         figures.equity_curve(tables["equity"]), "Growth and drawdown of the book."
@@ -222,8 +222,12 @@ def _money(page: Page, metrics: _Metrics, tables: Mapping[str, pd.DataFrame]) ->
         "Sharpe, net": ("net_sharpe", ".2f"),
         "Sharpe, net, final holdout": ("holdout_net_sharpe", ".2f"),
         "Worst drawdown": ("max_drawdown", ".1%"),
+        "Worst drawdown, in volatilities a year": ("drawdown_volatilities", ".1f"),
+        "Longest drawdown, sessions": ("longest_drawdown", ".0f"),
         "Turnover a day, one way": ("turnover", ".1%"),
         "Stocks held": ("names", ".0f"),
+        "As concentrated as equal positions, median": ("effective_names", ".0f"),
+        "Largest weight ever": ("largest_weight", ".1%"),
         "Beta to the equal-weight market": ("beta", ".2f"),
     }
     money = metrics["backtest"]

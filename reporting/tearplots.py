@@ -58,10 +58,31 @@ def trading(daily: pd.DataFrame, parts: Sequence[str]) -> Figure:
     figure, (top, bottom) = new_figure(2, 1, height=3.6, sharex=True)
     top.plot(daily["date"], daily["turnover"] * 100, linewidth=0.8)
     top.set_ylabel("turnover, %")
-    told = {name.removeprefix("cost_"): daily[name] for name in parts} or {"cost": daily["cost"]}
+    told = {name: daily[name] for name in parts} or {"cost": daily["cost"]}
     bottom.stackplot(daily["date"], *(values.cumsum() * 100 for values in told.values()), labels=list(told))
     bottom.legend(loc="upper left")
     bottom.set_ylabel("costs so far, %")
+    return figure
+
+
+def capacity(table: pd.DataFrame) -> Figure:
+    """Net Sharpe ratio by capital, on a logarithmic scale."""
+    figure, axes = new_figure(height=2.4)
+    axes.plot(table["capital"], table["net_sharpe"], "o-")
+    axes.axhline(0.0, color=_GREY, linewidth=1, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xlabel("capital")
+    axes.set_ylabel("net Sharpe ratio")
+    return figure
+
+
+def shares(reviews: pd.DataFrame) -> Figure:
+    """Share of the capital of each pod, from review to review."""
+    figure, axes = new_figure(height=2.4)
+    table = reviews.pivot(index="date", columns="pod", values="share")
+    axes.stackplot(table.index, *(table[pod] * 100 for pod in table), labels=[str(pod) for pod in table])
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.set_ylabel("% of the capital")
     return figure
 
 

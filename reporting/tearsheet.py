@@ -30,15 +30,15 @@ from portfolio.performance import (
     rolling_sharpe,
     worst_drawdowns,
 )
+from portfolio.walk import COST_PARTS
 from reporting import figures, tearplots
 from reporting.page import Card, Page, Verdict
 from reporting.risk import book_sections, drawdown_words, plain
+from reporting.tearbook import BookRun, run_sections
 from reporting.verdict import LUCK_RULED_OUT
 
 WINDOW = 252
 """Sessions of the rolling figures."""
-COST_PARTS = "cost_"
-"""Columns of the daily frame that begin so are parts of `cost`."""
 _GROUPS = {
     "net_return": ".1%",
     "volatility": ".1%",
@@ -57,7 +57,7 @@ class Record:
     Attributes
     ----------
     daily
-        Daily frame of a backtest; columns that begin with `cost_` are parts of its cost.
+        Daily frame of a backtest; the columns of `portfolio.walk.COST_PARTS` are parts of its cost.
     labels
         Label of sessions by name, indexed by date: regimes, parts of the record.
     judged
@@ -77,6 +77,7 @@ class Record:
     trial_variance: float | None = None
     book: BookRisk | None = None
     missing: Sequence[str] = ()
+    run: BookRun | None = None
 
 
 def tear_sheet(record: Record, title: str = "Tear sheet", warnings: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
@@ -109,6 +110,10 @@ def tear_sheet(record: Record, title: str = "Tear sheet", warnings: Sequence[str
     page.section("Exposures", "Of the book after each session's trades, short negative.")
     page.figure(tearplots.exposures(daily), "Long, short, net; names held.")
     _costs(page, daily, missing)
+    if record.run is None:
+        missing.append("limits, capacity and other ways to run the book: the backtest was not of a walked book")
+    else:
+        run_sections(page, daily, record.run)
     _value_at_risk(page, daily, record.judged, missing)
     _luck(page, told, missing)
     if record.book is None:
@@ -200,10 +205,10 @@ def _calendar(page: Page, daily: pd.DataFrame, labels: Mapping[str, pd.Series]) 
 
 
 def _costs(page: Page, daily: pd.DataFrame, missing: list[str]) -> None:
-    parts = [str(name) for name in daily.columns if str(name).startswith(COST_PARTS)]
+    parts = [name for name in COST_PARTS if name in daily]
     page.section("Turnover and costs", "Turnover is one way: half of what is traded, as a fraction of the capital.")
     page.figure(tearplots.trading(daily, parts), "Turnover a session; costs added up.")
-    shown = {"cost": daily["cost"], **{name.removeprefix(COST_PARTS): daily[name] for name in parts}}
+    shown = {"cost": daily["cost"], **{name: daily[name] for name in parts}}
     gross = float(daily["gross"].sum())
     rows = [
         {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from core.errors import ConfigError
-from core.params import parse
+from core.params import parse, read_yaml
 from governance.gates import Champion, Evidence, GovernanceRule, Summary, evaluate_gates
 
 REASON = "a reason to have it"
@@ -174,3 +174,25 @@ def test_the_policy_digest_changes_with_a_threshold():
     one, other = policy({"metric": "a", "min": 1.0}), policy({"metric": "a", "min": 1.5})
     assert one.digest != other.digest
     assert one.digest == policy({"metric": "a", "min": 1.0}).digest
+
+
+@pytest.mark.parametrize(
+    ("gate", "figures", "passed"),
+    [
+        ("drawdown_depth", {"drawdown_volatilities": 3.0}, True),
+        ("drawdown_depth", {"drawdown_volatilities": 3.1}, False),
+        ("drawdown_length", {"longest_drawdown": 504}, True),
+        ("drawdown_length", {"longest_drawdown": 505}, False),
+        ("concentration", {"effective_names": 20.0}, True),
+        ("concentration", {"effective_names": 19.9}, False),
+        ("concentration", {"effective_names": float("nan")}, False),
+        ("single_name", {"largest_weight": 0.1}, True),
+        ("single_name", {"largest_weight": 0.11}, False),
+        ("single_name", {}, False),
+    ],
+)
+def test_the_book_is_judged_by_its_concentration_and_drawdowns(repository, gate, figures, passed):
+    rules = parse(GovernanceRule, read_yaml(repository / "params.yaml")["governance"], "governance")
+    found = {one.gate: one for one in evaluate_gates(rules, evidence(metrics={"backtest": figures}))}[gate]
+    assert found.passed is passed
+    assert found.blocks is not passed

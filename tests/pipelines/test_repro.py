@@ -53,7 +53,7 @@ def test_outs_hold_no_path_of_this_machine(finished) -> None:
             {"tune@boosting"},
             {"ingest", "clean", "features@market", "tune@linear", "train@linear"},
         ),
-        ({"backtest": {"capital": 5.0e6}}, {"backtest"}, {"stack", "train@boosting"}),
+        ({"portfolio": {"rank": {"gross": 0.5}}}, {"backtest"}, {"stack", "train@boosting"}),
         (
             {"features": {"text": {"windows": [1, 4]}}},
             {"features@text"},

@@ -39,7 +39,8 @@ def _excesses(w, book, rule, tolerance=TOLERANCE):
     correlation = book.covariance.correlation()
     for i, name in enumerate(book.symbols):
         at_most("position", name, abs(w[i]), limits.position)
-        at_most("participation", name, abs(w[i] - book.held[i]) * rule.capital / book.adv[i], limits.participation)
+        traded = abs(w[i] - book.held[i]) * rule.capital
+        at_most("participation", name, traded / book.adv[i] if traded else 0.0, limits.participation)
         if limits.correlation is not None:
             alike = [j for j in range(len(w)) if abs(correlation[i, j]) >= limits.correlation - 1e-12]
             if len(alike) > 1:

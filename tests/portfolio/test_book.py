@@ -13,7 +13,7 @@ from portfolio.construction import TOLERANCE
 from portfolio.costs import CostRule
 from portfolio.holdings import BookState
 from portfolio.policy import StancePolicy
-from portfolio.sessions import Market, Signals, day_at
+from portfolio.sessions import Market, Signals, day_at, long_gone
 from portfolio.settlement import settle
 from portfolio.walk import walk
 
@@ -255,3 +255,16 @@ def test_a_lost_capital_ends_the_walk(world, rule):
     state = replace(state, last=market.close[44] / 2)
     with pytest.raises(DataError, match="capital is lost"):
         walk(market, signals, rule(), start=45, state=state)
+
+
+def test_a_symbol_is_gone_when_it_has_not_been_priced_for_long():
+    close = np.full((50, 3), 10.0)
+    close[5:, 0] = np.nan
+    close[:40, 1] = np.nan
+    close[10:30, 2] = np.nan
+    gone = long_gone(close, 21)
+    assert not gone[:25, 0].any()
+    assert gone[25:, 0].all()
+    assert not gone[:, 1:].any()
+    # Nothing of it is known before.
+    assert (long_gone(close[:25], 21) == gone[:25]).all()

@@ -118,6 +118,13 @@ def test_a_side_that_is_held_shrinks_with_doubt(p_wrong, size):
     assert decision.reason[0] == (Reason.CONFIDENT if p_wrong < 0.4 else Reason.HELD if size else Reason.DOUBT)
 
 
+@pytest.mark.parametrize(("p_wrong", "size"), [(0.45, 1.0), (0.475, 0.5), (0.3, 1.0)])
+def test_a_full_position_needs_no_certainty(p_wrong, size):
+    policy = StancePolicy(enter=0.52, leave=0.48, full=0.1)
+    _, (decision,) = _run([_today(signal=(1.0, -1.0), p_wrong=(p_wrong, p_wrong))], policy, count=2)
+    assert decision.size == pytest.approx([size, -size])
+
+
 def test_a_side_lasts_its_dwell_and_is_given_up_below():
     # Long at first; the forecast turns at once, the side only after five sessions, and costs nothing until then.
     turned = _today(signal=[-1.0], p_wrong=[0.1])

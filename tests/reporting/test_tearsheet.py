@@ -112,8 +112,8 @@ def test_a_model_that_does_not_pass_is_said_so_plainly():
 
 
 def test_costs_by_part_where_they_are_known():
-    page, figures = tear_sheet(whole(daily=daily(400, cost_spread=6e-5, cost_impact=4e-5)))
-    assert ">spread<" in page
+    page, figures = tear_sheet(whole(daily=daily(400, commission=6e-5, impact=4e-5)))
+    assert ">commission<" in page
     assert ">impact<" in page
     assert not any("costs by part" in text for text in figures["missing"])
     assert any("costs by part" in text for text in FIGURES["missing"])
