@@ -151,20 +151,17 @@ class Bundle:
         if verify:
             _verify(folder, manifest)
         with _readable(folder):
-            bundle = cls(
+            return cls(
                 features=tuple(manifest["features"]),
                 declared=tuple(read_json(folder / "features.json")),
                 params=read_json(folder / "params.json"),
                 profile=read_json(folder / "profile.json"),
-                layers=_Layers(folder, manifest["layers"]),
+                layers=(_read_layers if wait else _Awaited)(folder, manifest["layers"]),
                 meta=Meta.from_dict(read_json(folder / "stack.json")),
                 digest=manifest["digest"],
                 lookback=manifest["lookback"],
                 market_lookback=manifest["market_lookback"],
             )
-        if wait:
-            len(bundle.layers)
-        return bundle
 
     def predict(self, data: Dataset, scale: NDArray[np.floating], first: int = 0, reasons: bool = True) -> pd.DataFrame:
         """Signals of whole sessions.
@@ -239,16 +236,17 @@ class Bundle:
         ]
 
 
-class _Layers(Mapping[str, Layer]):
-    """The layers of a bundle by name, read in a thread from the moment that this is made."""
+def _read_layers(folder: Path, names: Sequence[str]) -> dict[str, Layer]:
+    with _readable(folder):
+        return {name: LAYERS[name].load(folder / "layers" / name) for name in names}
+
+
+class _Awaited(Mapping[str, Layer]):
+    """The layers of a bundle, read in a thread from the moment that this is made; who asks for one waits."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        def read() -> dict[str, Layer]:
-            with _readable(folder):
-                return {name: LAYERS[name].load(folder / "layers" / name) for name in names}
-
         pool = ThreadPoolExecutor(1)
-        self._read = pool.submit(read)
+        self._read = pool.submit(_read_layers, folder, names)
         pool.shutdown(wait=False)
 
     def __getitem__(self, name: str) -> Layer:

@@ -14,9 +14,7 @@ from sources import timetable
 def test_the_table_is_what_the_library_says() -> None:
     """Fails after an upgrade that changes sessions: run `python -m sources.timetable`, and look at what changed."""
     for first in (2000, 2020):
-        stored, computed = (
-            read("XNYS", first, first + 19) for read in (timetable.timetable, timetable.computed)
-        )
+        stored, computed = (read("XNYS", first, first + 19) for read in (timetable.timetable, timetable.computed))
         for told, true in zip(stored, computed, strict=True):
             assert told.dtype == true.dtype
             assert np.array_equal(told, true)
@@ -45,5 +43,5 @@ def test_a_broken_table_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
     path = tmp_path / "timetable.parquet"
     path.write_bytes(b"half")
     monkeypatch.setattr(timetable, "TABLE", path)
-    with pytest.raises(DataError, match="python -m sources.timetable"):
+    with pytest.raises(DataError, match="restore it from git"):
         timetable.timetable("XNYS", 2016, 2016)
