@@ -63,7 +63,7 @@ def main() -> None:
         return
     os.environ |= {"SIGNALS_ROOT": str(arguments.root.resolve()), "PYTHONPATH": str(CHECKOUT)}
     runs = [measured([sys.executable, "-m", "pipelines.cli", *words])[0] for _ in range(arguments.runs + 1)][1:]
-    _, told = measured([sys.executable, __file__, *sys.argv[1:], "--steps"])
+    _, told = measured([sys.executable, "-m", "benchmarks.infer", *sys.argv[1:], "--steps"])
     report = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]},
         "command": " ".join(["signals", *words]),

@@ -63,7 +63,7 @@ class _Bars:
         return _Bars(self.names, self.code[rows], self.session[rows], self.day[rows], self.wanted[rows], columns)
 
     def findings(self) -> Findings:
-        return Findings("prices", pd.Categorical.from_codes(self.code, self.names))
+        return Findings("prices", pd.Categorical.from_codes(self.code, pd.Index(self.names)))
 
     def reporter(self, findings: Findings) -> Callable[..., None]:
         """Files wanted rows under a rule, with the value of one column as the example."""
