@@ -128,9 +128,15 @@ def clean_prices(
     kept = np.flatnonzero(bars.wanted & accepted)
     kept = kept[np.lexsort((bars.code[kept], bars.session[kept]))]
     out = bars.take(kept)
+    absent = np.full(len(kept), np.nan)
     symbol = pd.Series(bars.names).astype("str").take(out.code).reset_index(drop=True)
     cleaned = pd.DataFrame(
-        {"date": out.day.astype(DATE), "symbol": symbol, **out.field, "level_break": broken[kept].astype(np.float64)}
+        {
+            "date": out.day.astype(DATE),
+            "symbol": symbol,
+            **{name: out.field.get(name, absent) for name in FIELDS},
+            "level_break": broken[kept].astype(np.float64),
+        }
     )
     return cleaned, join([dropped.frame(), findings.frame()])
 
@@ -139,9 +145,7 @@ def _bars(frame: pd.DataFrame, calendar: NDArray[np.datetime64], first: np.datet
     code, names = pd.factorize(frame["symbol"], sort=True)
     day = frame["date"].to_numpy().astype("datetime64[D]")
     session = np.searchsorted(calendar, day)
-    field = {
-        name: frame[name].to_numpy(np.float64) if name in frame else np.full(len(frame), np.nan) for name in FIELDS
-    }
+    field = {name: frame[name].to_numpy(np.float64) for name in FIELDS if name in frame}
     bars = _Bars(np.asarray(names, dtype=object), code, session, day, day >= first, field)
     return bars.take(np.lexsort((day, code)))
 
@@ -213,7 +217,7 @@ def _busy(rows: Positions, traded: Values, past: Past) -> Mask:
 
 
 def _positive(field: dict[str, Values], report: Callable[..., None]) -> None:
-    for name in ("open", "high", "low", "close_unadjusted", "vwap"):
+    for name in (name for name in FIELDS if name in field and name not in ("close", "volume")):
         hit = field[name] <= 0
         report(f"{name}_not_positive", "field unknown", hit, name)
         field[name][hit] = np.nan
@@ -246,7 +250,7 @@ def _envelope(field: dict[str, Values], report: Callable[..., None]) -> None:
 
 def _stray(field: dict[str, Values], before: Values, accepted: Mask, report: Callable[..., None]) -> None:
     """An open, high, low or average a factor of two away from both today's and the last close is no print."""
-    for name in ("open", "high", "low", "vwap"):
+    for name in (name for name in ("open", "high", "low", "vwap") if name in field):
         values = field[name]
         stray = accepted & (log_distance(values, field["close"]) > STRAY)
         far = np.flatnonzero(stray)
