@@ -185,8 +185,8 @@ def positions(
     row, col = (
         pd.Index(known).get_indexer(pd.Index(distinct))[codes]
         for known, (codes, distinct) in (
-            (dates, pd.factorize(frame["date"].to_numpy("datetime64[D]"))),
-            (symbols, pd.factorize(frame["symbol"])),
+            (dates, pd.factorize(frame["date"].to_numpy("datetime64[D]"), use_na_sentinel=False)),
+            (symbols, pd.factorize(frame["symbol"], use_na_sentinel=False)),
         )
     )
     if (row < 0).any():
