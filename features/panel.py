@@ -181,8 +181,14 @@ def positions(
     DataError
         A key lies outside the calendar or the symbols.
     """
-    row = pd.Index(dates).get_indexer(pd.Index(frame["date"].to_numpy("datetime64[D]")))
-    col = pd.Index(symbols).get_indexer(pd.Index(frame["symbol"]))
+    # a lookup for each distinct key, not for each row
+    row, col = (
+        pd.Index(known).get_indexer(pd.Index(distinct))[codes]
+        for known, (codes, distinct) in (
+            (dates, pd.factorize(frame["date"].to_numpy("datetime64[D]"), use_na_sentinel=False)),
+            (symbols, pd.factorize(frame["symbol"], use_na_sentinel=False)),
+        )
+    )
     if (row < 0).any():
         raise DataError(f"{frame['date'].iloc[int(np.argmax(row < 0))]:%Y-%m-%d} is not a session of the calendar")
     if (col < 0).any():

@@ -12,7 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -113,6 +115,10 @@ class Bundle:
         Parameters that the stack was made with.
     digest
         Digest of the manifest's content: the bundle's identity.
+    lookback
+        Sessions of rows, the predicted one included, that a prediction reads.
+    market_lookback
+        Sessions of the market's return, the predicted one included, that a prediction reads; 0 for none.
     """
 
     features: tuple[str, ...]
@@ -122,20 +128,18 @@ class Bundle:
     layers: Mapping[str, Layer]
     meta: Meta
     digest: str
-
-    @property
-    def lookback(self) -> int:
-        """Sessions of rows, the predicted one included, that a prediction reads."""
-        return _lookback(self.layers)
-
-    @property
-    def market_lookback(self) -> int:
-        """Sessions of the market's return, the predicted one included, that a prediction reads; 0 for none."""
-        return _market_lookback(self.layers, self.meta)
+    lookback: int
+    market_lookback: int
 
     @classmethod
-    def load(cls, folder: Path, verify: bool = True) -> Bundle:
+    def load(cls, folder: Path, verify: bool = True, wait: bool = True) -> Bundle:
         """Read a bundle; its files are checked against their digests before any is used.
+
+        Parameters
+        ----------
+        wait
+            Whether to wait for the layers. Otherwise they are read in a thread (the libraries that they import take
+            longer than all the rest), and what is wrong with one is raised when the first is asked for.
 
         Raises
         ------
@@ -146,21 +150,18 @@ class Bundle:
         manifest = read_manifest(folder)
         if verify:
             _verify(folder, manifest)
-        try:
-            declared = read_json(folder / "features.json")
-            layers = {name: LAYERS[name].load(folder / "layers" / name) for name in manifest["layers"]}
+        with _readable(folder):
             return cls(
                 features=tuple(manifest["features"]),
-                declared=tuple(declared),
+                declared=tuple(read_json(folder / "features.json")),
                 params=read_json(folder / "params.json"),
                 profile=read_json(folder / "profile.json"),
-                layers=layers,
+                layers=(_read_layers if wait else _Awaited)(folder, manifest["layers"]),
                 meta=Meta.from_dict(read_json(folder / "stack.json")),
                 digest=manifest["digest"],
+                lookback=manifest["lookback"],
+                market_lookback=manifest["market_lookback"],
             )
-        except (DataError, KeyError, TypeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"{folder} cannot be read ({reason}): make the bundle again with `dvc repro`") from error
 
     def predict(self, data: Dataset, scale: NDArray[np.floating], first: int = 0, reasons: bool = True) -> pd.DataFrame:
         """Signals of whole sessions.
@@ -233,6 +234,39 @@ class Bundle:
             "; ".join(f"{self.features[column]} {parts[row, column]:+.2f}" for column in chosen)
             for row, chosen in enumerate(order)
         ]
+
+
+def _read_layers(folder: Path, names: Sequence[str]) -> dict[str, Layer]:
+    with _readable(folder):
+        return {name: LAYERS[name].load(folder / "layers" / name) for name in names}
+
+
+class _Awaited(Mapping[str, Layer]):
+    """The layers of a bundle, read in a thread from the moment that this is made; who asks for one waits."""
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        pool = ThreadPoolExecutor(1)
+        self._read = pool.submit(_read_layers, folder, names)
+        pool.shutdown(wait=False)
+
+    def __getitem__(self, name: str) -> Layer:
+        return self._read.result()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read.result())
+
+    def __len__(self) -> int:
+        return len(self._read.result())
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turn what can be wrong with a bundle's files into a `BundleError`."""
+    try:
+        yield
+    except (DataError, KeyError, TypeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{folder} cannot be read ({reason}): make the bundle again with `dvc repro`") from error
 
 
 def _lookback(layers: Mapping[str, Layer]) -> int:

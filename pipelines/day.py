@@ -94,7 +94,7 @@ def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
         It is no date or no session of the exchange.
     """
     if as_of == "latest":
-        return source.read("prices")["date"].max().to_numpy().astype("datetime64[D]")
+        return source.last_day()
     if as_of is None:
         return last_completed(datetime.datetime.now(datetime.UTC))
     try:

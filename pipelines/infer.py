@@ -127,7 +127,7 @@ def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
         "hindsight": served.hindsight,
         "warnings": warnings,
     }
-    bundle = job.bundles.get(served.digest) or Bundle.load(served.bundle_path)
+    bundle = job.bundles.get(served.digest) or Bundle.load(served.bundle_path, wait=False)
     job.bundles[served.digest] = bundle
     return _write_day(job, job.root / SIGNALS, bundle, session, origin, force)
 
@@ -135,7 +135,7 @@ def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
 def preview(as_of: str = "latest", log: Log | None = None) -> Path:
     """Write what the latest candidate would say, apart from the served signals and marked PREVIEW."""
     job = Job.open(log or Log("preview"))
-    bundle = Bundle.load(job.root / BUNDLE)
+    bundle = Bundle.load(job.root / BUNDLE, wait=False)
     origin = {"preview": True, "bundle": bundle.digest}
     session = resolve_session(as_of, job.source)
     job.log.begin(session)
@@ -178,7 +178,7 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
         problems = file_problems(job.root, registration)
         if problems:
             raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
-        bundle = Bundle.load(resolve(registration["bundle_uri"], job.root))
+        bundle = Bundle.load(resolve(registration["bundle_uri"], job.root), wait=False)
         origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
         folders.append(_write_day(job, job.root / SHADOW / f"version={version}", bundle, session, origin, force))
     return folders

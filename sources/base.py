@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
@@ -33,6 +34,10 @@ class Source(Protocol):
         DataError
             The table is absent or does not fit its schema.
         """
+        ...
+
+    def last_day(self) -> np.datetime64:
+        """Last day that has a price; what `read` would refuse may count."""
         ...
 
 

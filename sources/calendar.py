@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import datetime
-import warnings
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Dates = NDArray[np.datetime64]
+from sources.timetable import EXCHANGE, Dates, timetable
 
-EXCHANGE = "XNYS"
 _BLOCK_YEARS = 20
 
 
 @lru_cache(maxsize=16)
 def _block(exchange: str, year: int) -> tuple[Dates, Dates]:
     """Sessions and their closing times (UTC) of `_BLOCK_YEARS` years from `year`."""
-    import exchange_calendars
-
-    last = year + _BLOCK_YEARS - 1
-    with warnings.catch_warnings():
-        # The library still uses what pandas 4 will change; its result is the same on both.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        calendar = exchange_calendars.get_calendar(exchange, start=f"{year}-01-01", end=f"{last}-12-31")
-    days = calendar.sessions.to_numpy().astype("datetime64[D]")
-    closes = calendar.closes.dt.tz_convert(None).to_numpy().astype("datetime64[us]")
+    days, closes = timetable(exchange, year, year + _BLOCK_YEARS - 1)
     days.flags.writeable = closes.flags.writeable = False
     return days, closes
 

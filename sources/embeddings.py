@@ -93,6 +93,10 @@ class WithNovelty:
             return posts
         return posts[posts["created_at"] >= pd.Timestamp(start, tz="UTC")].reset_index(drop=True)
 
+    def last_day(self) -> np.datetime64:
+        """Last day that has a price."""
+        return self.source.last_day()
+
 
 def novelty(posts: pd.DataFrame, embed: Embed) -> NDArray[np.float64]:
     """One less the largest cosine similarity with an earlier post about the symbol within `DAYS`.

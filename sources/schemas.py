@@ -296,7 +296,9 @@ def _dated_by_lag(out: pd.DataFrame, lag_days: Mapping[str, int], where: str, ta
 def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> pd.DataFrame:
     """Rows in the order of their key (then of every other column), repeats dropped."""
     key = list(schema.key)
-    if out.duplicated(key).any():
+    ranks = {name: _rank(out[name]) for name in key}
+    rows = np.lexsort([ranks[name] for name in reversed(key)])
+    if _repeats(ranks, rows):
         out = out.drop_duplicates(ignore_index=True)
         if schema.unique and (conflict := out.duplicated(key, keep=False).to_numpy()).any():
             first = int(conflict.argmax())
@@ -308,14 +310,25 @@ def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> 
                 f"{where}: {_row(out, table, first)} occurs twice with different values in column {differs!r} "
                 f"({values}): keep one row"
             )
-    order = key if schema.unique else [*key, *(name for name in out if name not in key)]
-    ranks = [_rank(out[name]) for name in reversed(order)]
-    return out.take(np.lexsort(ranks)).reset_index(drop=True)
+        order = key if schema.unique else [*key, *(name for name in out if name not in key)]
+        rows = np.lexsort([_rank(out[name]) for name in reversed(order)])
+    return out.take(rows).reset_index(drop=True)
+
+
+def _repeats(ranks: Mapping[str, np.ndarray], rows: np.ndarray) -> bool:
+    """Whether two of the rows, given in the order of their keys, have the same key."""
+    same = np.ones(max(len(rows) - 1, 0), bool)
+    for values in ranks.values():
+        ordered = values[rows]
+        same &= ordered[1:] == ordered[:-1]
+    return bool(same.any())
 
 
 def _rank(column: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, pd.StringDtype):
         return pd.factorize(column, sort=True)[0]
+    if isinstance(column.dtype, pd.DatetimeTZDtype):  # as plain moments: sorting its own objects takes long
+        column = column.dt.tz_localize(None)
     return column.to_numpy()
 
 

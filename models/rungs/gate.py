@@ -22,7 +22,6 @@ from typing import Any, ClassVar, Self
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from models.rungs.base import RUNGS, Array, Moments, RungRule, affine, weighted
 
@@ -42,6 +41,8 @@ class Gate:
     @classmethod
     def fit(cls, scores: Array, states: Array, label: NDArray[np.floating], rule: RungRule) -> Self | None:
         """Climb from equal weights; None where these have no positive slope: there is no signal to share out."""
+        from scipy.optimize import minimize  # not where the daily job would import it: it fits nothing
+
         if not len(scores):
             return None
         moments = Moments.of(scores, states, label)

@@ -19,7 +19,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
 
 from models.rungs.base import RUNGS, Array, Moments, RungRule, affine, normalised, weighted
 
@@ -38,6 +37,8 @@ class Interactions:
     @classmethod
     def fit(cls, scores: Array, states: Array, label: NDArray[np.floating], rule: RungRule) -> Self | None:
         """Solve the bounded normal equations of the known rows; None where no layer has proved anything."""
+        from scipy.optimize import lsq_linear  # not where the daily job would import it: it fits nothing
+
         if not len(scores):
             return None
         moments = Moments.of(scores, states, label)

@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from models.rungs.base import RUNGS, Array, RungRule, weighted
 
@@ -73,6 +72,8 @@ def fit_weights(scores: Array, label: NDArray[np.floating], ridge: float) -> Arr
     (K,) float64
         Equal weights where no layer has proved anything.
     """
+    from scipy.optimize import nnls  # not where the daily job would import it: it fits nothing
+
     rows, width = scores.shape
     equal = np.full(width, 1.0 / width)
     gram, moment = scores.T @ scores / rows, scores.T @ label / rows

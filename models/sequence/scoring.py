@@ -156,19 +156,19 @@ def _slopes(network: Network, x: Tensor, mask: Tensor, along: Tensor) -> Tensor:
 @contextlib.contextmanager
 def steady(num_threads: int) -> Iterator[None]:
     """A fixed number of threads and only algorithms that give the same bits; as before on leaving."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads, strictness = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # `use_deterministic_algorithms` does the same, but imports torch's compiler, which takes longer than torch itself
+    torch.set_deterministic_debug_mode("warn")
     # nothing here reads memory before writing it, and filling it takes a tenth of a step
     settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(strictness)
         settings.fill_uninitialized_memory = fill
 
 

@@ -72,8 +72,11 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
     wanted = (frame["session"] >= first).to_numpy()
     findings = Findings("fundamentals", frame["symbol"])
 
+    source, period = frame["source"].to_numpy(), frame["fiscal_period"].to_numpy()
+    end = frame["period_end"].to_numpy().astype("datetime64[D]")
+
     def words(row: int, column: str | None = None) -> str:
-        at = f"{frame['source'].iat[row]} {frame['fiscal_period'].iat[row]} {frame['period_end'].iat[row]:%Y-%m-%d}"
+        at = f"{source[row]} {period[row]} {end[row]}"
         return at if column is None else f"{at} {column} {values[column][row]:.6g}"
 
     def file(rule: str, action: str, hit: Mask, column: str | None = None) -> None:
@@ -85,9 +88,9 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
     file("period_after_available", "row dropped", impossible)
     repeated = (frame.duplicated([*KEY, "session"], keep="last")).to_numpy() & ~impossible
     file("repeated_in_one_session", "last row kept", repeated)
-    for source, columns in ZERO_MEANS_MISSING.items():
+    for writer, columns in ZERO_MEANS_MISSING.items():
         for name in columns:
-            zero = (frame["source"] == source).to_numpy() & (values[name] == 0)
+            zero = (source == writer) & (values[name] == 0)
             file(f"{name}_zero", "field unknown", zero, name)
             values[name][zero] = np.nan
 

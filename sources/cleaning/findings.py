@@ -22,7 +22,7 @@ class Findings:
         `(R,)` symbol (or series) of every row.
     """
 
-    def __init__(self, table: str, symbols: pd.Series | NDArray) -> None:
+    def __init__(self, table: str, symbols: pd.Series | pd.Categorical) -> None:
         self.table = table
         codes, names = pd.factorize(pd.Series(symbols), sort=True)
         self._codes, self._names = codes, names

@@ -63,17 +63,15 @@ class _Bars:
         return _Bars(self.names, self.code[rows], self.session[rows], self.day[rows], self.wanted[rows], columns)
 
     def findings(self) -> Findings:
-        return Findings("prices", self.names[self.code])
+        return Findings("prices", pd.Categorical.from_codes(self.code, pd.Index(self.names)))
 
     def reporter(self, findings: Findings) -> Callable[..., None]:
         """Files wanted rows under a rule, with the value of one column as the example."""
 
         def report(rule: str, action: str, hit: Mask, column: str = "close", after: Values | None = None) -> None:
-            values = self.field[column].copy()  # the rule may change the column after it reports
-
             def example(row: int) -> str:
                 origin = "" if after is None else f" after {after[row]:.6g}"
-                return f"{self.day[row]} {column} {values[row]:.6g}{origin}"
+                return f"{self.day[row]} {column} {self.field[column][row]:.6g}{origin}"
 
             findings.add(rule, action, hit & self.wanted, example)
 
@@ -118,9 +116,9 @@ def clean_prices(
     _positive(bars.field, report)
     _volume(bars.field, before, report)
     _envelope(bars.field, report)
-    reference = median_of_known(np.stack([past.shifted(close, back) for back in range(1, REFERENCE_ROWS + 1)], axis=1))
-    accepted = ~new_levels(close, before, reference, past)
-    report("first_day_at_new_level", "row dropped", ~accepted, after=reference)
+    strange, reference = new_levels(close, before, past)
+    accepted = ~strange
+    report("first_day_at_new_level", "row dropped", strange, after=reference)
     _stray(bars.field, before, accepted, report)
     latest = past.last(accepted, close, LEVEL_REACH)
     broken = accepted & level_breaks(close, bars.field["volume"], latest, past)
@@ -130,9 +128,15 @@ def clean_prices(
     kept = np.flatnonzero(bars.wanted & accepted)
     kept = kept[np.lexsort((bars.code[kept], bars.session[kept]))]
     out = bars.take(kept)
+    absent = np.full(len(kept), np.nan)
     symbol = pd.Series(bars.names).astype("str").take(out.code).reset_index(drop=True)
     cleaned = pd.DataFrame(
-        {"date": out.day.astype(DATE), "symbol": symbol, **out.field, "level_break": broken[kept].astype(np.float64)}
+        {
+            "date": out.day.astype(DATE),
+            "symbol": symbol,
+            **{name: out.field.get(name, absent) for name in FIELDS},
+            "level_break": broken[kept].astype(np.float64),
+        }
     )
     return cleaned, join([dropped.frame(), findings.frame()])
 
@@ -141,9 +145,7 @@ def _bars(frame: pd.DataFrame, calendar: NDArray[np.datetime64], first: np.datet
     code, names = pd.factorize(frame["symbol"], sort=True)
     day = frame["date"].to_numpy().astype("datetime64[D]")
     session = np.searchsorted(calendar, day)
-    field = {
-        name: frame[name].to_numpy(np.float64) if name in frame else np.full(len(frame), np.nan) for name in FIELDS
-    }
+    field = {name: frame[name].to_numpy(np.float64) for name in FIELDS if name in frame}
     bars = _Bars(np.asarray(names, dtype=object), code, session, day, day >= first, field)
     return bars.take(np.lexsort((day, code)))
 
@@ -168,14 +170,24 @@ def jump_limit(rows: Positions, close: Values, past: Past) -> Values:
     return np.maximum(JUMP_FLOOR, JUMP_SIGMAS * np.nan_to_num(sigma))
 
 
-def new_levels(close: Values, before: Values, reference: Values, past: Past) -> Mask:
-    """Bars on the first day at a new level: far from the last closes and from the very last one."""
-    off_level, off_before = log_distance(close, reference), log_distance(close, before)
-    nearer = np.minimum(off_level, off_before)
-    candidate = np.flatnonzero(nearer > JUMP_FLOOR)
+def new_levels(close: Values, before: Values, past: Past) -> tuple[Mask, Values]:
+    """Bars on the first day at a new level: far from the very last close, and from the median of the last ones.
+
+    Returns
+    -------
+    Mask
+        `(R,)` the bars.
+    Values
+        `(R,)` that median; NaN where the last close is near, since nobody asks there.
+    """
+    off_before = log_distance(close, before)
+    candidate = np.flatnonzero(off_before > JUMP_FLOOR)
+    reference = np.full(len(close), np.nan)
+    reference[candidate] = median_of_known(past.window(candidate, close, REFERENCE_ROWS, REACH))
+    nearer = np.minimum(log_distance(close[candidate], reference[candidate]), off_before[candidate])
     out = np.zeros(len(close), bool)
-    out[candidate] = nearer[candidate] > jump_limit(candidate, close, past)
-    return out
+    out[candidate] = (nearer > JUMP_FLOOR) & (nearer > jump_limit(candidate, close, past))
+    return out, reference
 
 
 def level_breaks(close: Values, volume: Values, latest: Values, past: Past) -> Mask:
@@ -205,7 +217,7 @@ def _busy(rows: Positions, traded: Values, past: Past) -> Mask:
 
 
 def _positive(field: dict[str, Values], report: Callable[..., None]) -> None:
-    for name in ("open", "high", "low", "close_unadjusted", "vwap"):
+    for name in (name for name in FIELDS if name in field and name not in ("close", "volume")):
         hit = field[name] <= 0
         report(f"{name}_not_positive", "field unknown", hit, name)
         field[name][hit] = np.nan
@@ -230,16 +242,19 @@ def _envelope(field: dict[str, Values], report: Callable[..., None]) -> None:
     report("high_below_low", "high and low widened", crossed, "high")
     report("open_or_close_above_high", "high raised", above, "high")
     report("open_or_close_below_low", "low lowered", below, "low")
-    field["high"] = np.where(crossed | above, np.fmax(top, np.fmax(high, low)), high)
-    field["low"] = np.where(crossed | below, np.fmin(bottom, np.fmin(high, low)), low)
+    up, down = np.flatnonzero(crossed | above), np.flatnonzero(crossed | below)
+    raised = np.fmax(top[up], np.fmax(high[up], low[up]))
+    lowered = np.fmin(bottom[down], np.fmin(high[down], low[down]))
+    high[up], low[down] = raised, lowered
 
 
 def _stray(field: dict[str, Values], before: Values, accepted: Mask, report: Callable[..., None]) -> None:
     """An open, high, low or average a factor of two away from both today's and the last close is no print."""
-    for name in ("open", "high", "low", "vwap"):
+    for name in (name for name in ("open", "high", "low", "vwap") if name in field):
         values = field[name]
-        off = np.minimum(log_distance(values, field["close"]), log_distance(values, before))
-        stray = accepted & (off > STRAY)
+        stray = accepted & (log_distance(values, field["close"]) > STRAY)
+        far = np.flatnonzero(stray)
+        stray[far] = log_distance(values[far], before[far]) > STRAY
         report(f"{name}_stray", "field unknown", stray, name)
         values[stray] = np.nan
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +93,14 @@ class Files:
             keep &= (days < pd.Timestamp(end) + pd.Timedelta(days=1)).to_numpy()
         return out if keep.all() else out[keep].reset_index(drop=True)
 
+    def last_day(self) -> np.datetime64:
+        """Last day that has a price: told by the one column where that holds dates, else by the table."""
+        file = self._files["prices"]
+        newest = _newest(file, "date") if file.suffix == ".parquet" else None
+        if newest is None:
+            newest = self.read("prices")["date"].max().to_numpy().astype("datetime64[D]")
+        return newest
+
 
 def table_files(folder: Path) -> dict[str, Path]:
     """The file of each table that a folder holds, in the order of the schemas.
@@ -114,7 +124,7 @@ def _find(folder: Path, table: str) -> Path | None:
 
 def _parquet(file: Path, table: str, start: datetime.date | None, end: datetime.date | None) -> pd.DataFrame:
     """The schema's columns of the rows in the window, as far as the file's types let Parquet select them."""
-    try:
+    with _readable(file):
         with pq.ParquetFile(file) as opened:
             schema, rows = opened.schema_arrow, opened.metadata.num_rows
         columns = [name for name in TABLES[table].columns if name in schema.names]
@@ -123,12 +133,29 @@ def _parquet(file: Path, table: str, start: datetime.date | None, end: datetime.
         read = pq.read_table(
             file, columns=columns, filters=_window(schema, table, start, end) if rows else None, partitioning=None
         )
-    except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{file} is not readable Parquet ({reason}): restore or rewrite the file") from error
     if not rows:
         raise DataError(f"{file}: the table {table!r} has no rows: provide at least one, or remove the file")
     return read.to_pandas(date_as_object=False, ignore_metadata=True)
+
+
+def _newest(file: Path, column: str) -> np.datetime64 | None:
+    """The latest day of a column of dates; None where it is no such column, or holds none."""
+    with _readable(file):
+        schema = pq.read_schema(file)
+        if column not in schema.names or not pa.types.is_date(schema.field(column).type):
+            return None
+        newest = pc.max(pq.read_table(file, columns=[column], partitioning=None)[column]).as_py()
+    return None if newest is None else np.datetime64(newest, "D")
+
+
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what Parquet refuses into a `DataError`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{file} is not readable Parquet ({reason}): restore or rewrite the file") from error
 
 
 def _window(schema: pa.Schema, table: str, start: datetime.date | None, end: datetime.date | None) -> Any:

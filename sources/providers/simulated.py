@@ -55,6 +55,10 @@ class Simulated:
         first, last = start or self.params.start, end or self.params.end
         return frame[_between(frame[known], first, last)].reset_index(drop=True)
 
+    def last_day(self) -> np.datetime64:
+        """Last day that has a price."""
+        return self.read("prices")["date"].max().to_numpy().astype("datetime64[D]")
+
     def truth(self) -> pd.DataFrame:
         """What is true of each firm and session, for judging: no stage of the pipeline reads it.
 

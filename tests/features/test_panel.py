@@ -81,6 +81,9 @@ def test_bad_tables_are_refused(tables):
         sector_codes(doubled, panel_symbols)
     with pytest.raises(DataError, match="not in the panel"):
         pivot(prices, "close", DATES, panel_symbols)
+    nobody = prices.assign(symbol=prices["symbol"].where(prices.index > 0))
+    with pytest.raises(DataError, match="not in the panel"):
+        pivot(nobody, "close", DATES, np.array(sorted(prices["symbol"].unique())))
 
 
 def test_a_field_of_another_shape_is_refused(panel):

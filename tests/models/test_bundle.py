@@ -160,6 +160,27 @@ def test_damage_is_named(folder, tmp_path, damage, message):
     assert "\n" not in str(caught.value)
 
 
+def test_layers_that_nobody_waits_for_are_the_same(made, folder):
+    day, scale = day_of(made, 239)
+    whole, awaited = Bundle.load(folder), Bundle.load(folder, wait=False)
+    assert (awaited.lookback, awaited.market_lookback) == (whole.lookback, whole.market_lookback)
+    pd.testing.assert_frame_equal(awaited.predict(day, scale), whole.predict(day, scale), check_exact=True)
+    assert (len(awaited.layers), list(awaited.layers)) == (2, ["boosting", "linear"])
+
+
+def test_what_is_wrong_with_a_layer_is_told_when_it_is_asked_for(made, folder, monkeypatch):
+    def broken(_):
+        raise DataError("the weights are torn")
+
+    monkeypatch.setattr("models.layers.linear.LinearLayer.load", broken)
+    day, scale = day_of(made, 239)
+    with pytest.raises(BundleError, match="the weights are torn"):
+        Bundle.load(folder)
+    late = Bundle.load(folder, wait=False)
+    with pytest.raises(BundleError, match="the weights are torn"):
+        late.predict(day, scale)
+
+
 def test_missing_feature(made, folder):
     day, scale = day_of(made, 155)
     with pytest.raises(DataError, match="lacks feature 'x5'"):

@@ -376,3 +376,17 @@ def test_nothing_but_lightning_and_torch_is_told(make_dataset, capfd, recwarn):
     told = capfd.readouterr()
     assert told.out == told.err == ""
     assert not recwarn.list
+
+
+def test_a_prediction_does_not_wait_for_the_compiler_of_torch() -> None:
+    """Of torch's two ways to ask for deterministic algorithms one imports it, for two seconds."""
+    code = (
+        "import sys, torch\n"
+        "from models.sequence.scoring import steady\n"
+        "with steady(1):\n"
+        "    print(torch.get_deterministic_debug_mode(), torch.are_deterministic_algorithms_enabled())\n"
+        "print(torch.get_deterministic_debug_mode(), 'torch._dynamo' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["1", "True", "0", "False"]

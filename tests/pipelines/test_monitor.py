@@ -409,7 +409,7 @@ def test_a_shadow_lies_apart_and_only_what_was_registered_runs(project, run, mon
     values["monitoring"]["shadow"] = [1]
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     written = []
-    monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder: folder)
+    monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder, wait: folder)
     monkeypatch.setattr("pipelines.infer._write_day", lambda job, out, *rest: written.append((out, *rest)))
     assert run(project, "shadow", "--as-of", "2016-12-30").exit_code == 0
     out, bundle, session, origin, force = written[0]

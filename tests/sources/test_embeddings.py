@@ -67,6 +67,9 @@ class Feed:
         keep = (day >= (start or datetime.date.min)) & (day <= (end or datetime.date.max))
         return self.frame[keep].reset_index(drop=True)
 
+    def last_day(self) -> np.datetime64:
+        return self.frame["created_at"].max().to_datetime64().astype("datetime64[D]")
+
 
 @pytest.fixture(scope="module")
 def feed() -> Feed:

@@ -49,6 +49,21 @@ def test_tables_and_window(folder: Path) -> None:
     assert len(source.read("securities", start, end)) == 2
 
 
+def test_the_last_day_is_that_of_the_table_whatever_the_file_is(folder: Path, tmp_path_factory) -> None:
+    other = tmp_path_factory.mktemp("csv")
+    prices().to_csv(other / "prices.csv", index=False)
+    moments = tmp_path_factory.mktemp("moments")
+    prices().to_parquet(moments / "prices.parquet")
+    for place in (folder, other, moments):
+        source = open_files(place)
+        assert source.last_day() == source.read("prices")["date"].max().to_numpy()
+        assert source.last_day().dtype == "datetime64[D]"
+    (other / "prices.csv").unlink()
+    (other / "prices.parquet").write_bytes((folder / "prices.parquet").read_bytes()[:-40])
+    with pytest.raises(DataError, match="not readable"):
+        open_files(other).last_day()
+
+
 def test_csv_reads_the_same(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("csv")
     prices().to_csv(other / "prices.csv", index=False)
