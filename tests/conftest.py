@@ -34,7 +34,14 @@ def repository() -> Path:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together and in order where the suite runs in several processes; the longest come first."""
-    items.sort(key=lambda item: "pipelines" not in item.path.parts)
+    """A file's tests stay together and in order where the suite runs in several processes; the longest come first.
+
+    The first file makes the project that most of `pipelines` share; the tests of `features` go on beside it.
+    """
+    first = min((item.path for item in items if "pipelines" in item.path.parts), default=None)
+    rooms = ("features", "pipelines")
+    items.sort(
+        key=lambda item: (item.path != first, next((i for i, room in enumerate(rooms) if room in item.path.parts), 2))
+    )
     for item in items:
         item.add_marker(pytest.mark.xdist_group(str(item.path)))

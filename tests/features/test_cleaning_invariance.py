@@ -138,7 +138,7 @@ def test_everything_holds_on_real_data(real_data):
     require(prove_cleaning(tables, UniverseRule(), [2800]))
     panel = assemble(clean(tables, days[0].astype(object), days[-1].astype(object)).tables, days, UniverseRule())
     features = [item for item in build_features(dict.fromkeys(FAMILIES.names())) if item.available(panel)]
-    report = prove(features, panel, spread_cuts(panel), symbols=150)
+    report = prove(features, panel, spread_cuts(panel), symbols=60)
     require(report)
     assert len(features) > 60
     assert set(report["feature"]) == {feature.name for feature in features}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from core.params import merge
 
@@ -115,11 +116,16 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after one `dvc repro`; shared, so only read it or copy it."""
-    project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project")
-    project.repro()
-    return project
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """A project after one `dvc repro`; shared by every process of the suite, so only read it or copy it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "done").is_file():
+            shutil.rmtree(shared, ignore_errors=True)
+            Project.create(repository, shared / "project").repro()
+            (shared / "done").touch()
+    return Project(shared / "project")
 
 
 @pytest.fixture

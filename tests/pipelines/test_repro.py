@@ -103,11 +103,8 @@ def test_killed_at_many_points_the_next_run_gives_the_same_bytes(finished, fresh
     project = fresh()
     kills = [
         ("pipelines.ingest", 1.0),
-        ("pipelines.clean", 3.5),
         ("pipelines.features market", 2.5),
-        ("pipelines.dataset", 2.0),
         ("pipelines.tune boosting", 4.0),
-        ("pipelines.train boosting", 3.0),
         ("pipelines.stack", 3.0),
         ("pipelines.evaluate", 3.5),
     ]
