@@ -284,4 +284,6 @@ def _describe_again(desk: Desk, version: int) -> None:
     registration = state.registration(version)
     metrics = read_json(resolve(registration.payload["evidence_uri"], desk.root) / "metrics.json")
     waivers = [record for _, record in sorted(state.waivers(version).items())]
-    desk.client.update_model_version(desk.policy.model, str(version), describe(registration, metrics, waivers))
+    experiment = desk.client.get_run(str(registration.payload["run_id"])).info.experiment_id
+    text = describe(registration, metrics, experiment, state.rival(registration), waivers)
+    desk.client.update_model_version(desk.policy.model, str(version), text)
