@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= 2
 
-.PHONY: run test lint ui lock clean help
+.PHONY: run test lint ui screenshots lock clean help
 
 help:
 	@echo "make run                the whole job on the data named in params.yaml (simulated at first)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test               the test suite, in two processes (WORKERS=1: in one)"
 	@echo "make lint               ruff, mypy, import-linter"
 	@echo "make ui                 the MLflow UI on http://127.0.0.1:5000"
+	@echo "make screenshots        the pictures of docs/governance.md, from this registry, in a headless Chromium"
 	@echo "make lock               rewrite requirements.lock from pyproject.toml"
 
 run: $(READY)
@@ -27,6 +28,9 @@ lint: $(READY)
 
 ui: $(READY)
 	@$(BIN)/signals ui
+
+screenshots: $(READY)
+	@$(BIN)/python -m docs.screenshots
 
 lock:
 	@$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install -q uv

@@ -7,6 +7,7 @@ from typing import Any
 
 from governance.chain import Record
 from governance.people import UNVERIFIED
+from governance.reports import COMPARED
 
 _LONGEST = 5000
 _HEADLINES = (
@@ -20,8 +21,21 @@ _HEADLINES = (
 )
 
 
-def describe(registration: Record, metrics: Mapping[str, Any], waivers: Sequence[Record] = ()) -> str:
-    """Markdown for a version: verdict, headline figures, gates, waivers.
+def describe(
+    registration: Record,
+    metrics: Mapping[str, Any],
+    experiment: str,
+    champion: int | None = None,
+    waivers: Sequence[Record] = (),
+) -> str:
+    """Markdown for a version: verdict, what to read, headline figures, gates, waivers.
+
+    Parameters
+    ----------
+    experiment
+        Identifier of the experiment that its source run is in, for the links.
+    champion
+        The version in production when this one was registered, which it is compared with.
 
     Returns
     -------
@@ -41,14 +55,28 @@ def describe(registration: Record, metrics: Mapping[str, Any], waivers: Sequence
     for waiver in waivers:
         note = waiver.payload
         head += [f"> **WAIVED** {note['gate']} by {waiver.actor} until {note['until']}: {note['reason']}", ""]
+    head += [_links(payload, experiment, champion), ""]
     table = ["| figure | value |", "|---|---|"]
     table += [f"| {label} | {_figure(metrics, path)} |" for label, path in _HEADLINES]
     table += ["", "| gate | verdict | finding |", "|---|---|---|"]
     table += [f"| {gate['gate']} | {_word(gate)} | {gate['detail'].replace('|', '/')} |" for gate in gates]
-    table += ["", "Report, data quality and lineage: artifacts of the source run.", ""]
+    table += [""]
     table += [] if registration.signature else [f"_{UNVERIFIED}_"]
     text = "\n".join(head + table)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}\n..."
+
+
+def _links(payload: Mapping[str, Any], experiment: str, champion: int | None) -> str:
+    """Addresses of the source run's files, as MLflow's pages know them."""
+    files = f"#/experiments/{experiment}/runs/{payload['run_id']}/artifacts"
+    pages = {
+        "report": "evaluation/report.html",
+        "data quality": "data_quality/quality.html",
+        "lineage": f"{payload['evidence_uri'].partition('/artifacts/')[2]}/lineage.json",
+    }
+    if champion is not None:
+        pages[f"beside version {champion}"] = f"{COMPARED}/{payload['version']}-vs-{champion}/report.html"
+    return "Read: " + " · ".join(f"[{name}]({files}/{path})" for name, path in pages.items())
 
 
 def _word(gate: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from governance.ledger import Ledger
 from governance.packing import log_model
 from governance.places import APART, LEDGER, resolve
 from governance.registry import Registry, read_registry
-from governance.reports import TEAR_SHEET, changed
+from governance.reports import log_tear_sheet
 from governance.seal import seal
 from governance.state import State
 from governance.store import client as open_client
@@ -132,22 +132,8 @@ def project(
                 pen_for(root, lineage["author"], decides=False, required=False),
             )
         _finish(root, client, ledger, policy, record, evidence.metrics)
-        notes = [*notes, *_log_tear_sheet(root, client, str(record.payload["run_id"]), training)]
+        notes = [*notes, *log_tear_sheet(root, client, str(record.payload["run_id"]), training.reports)]
         return _result(record, created, notes)
-
-
-def _log_tear_sheet(root: Path, client: MlflowClient, run_id: str, training: Training) -> list[str]:
-    """Put the tear sheet beside the version, also where it came after it; one of another run stays out, and is told.
-
-    It is no evidence: no gate reads it, and no approval rests on it.
-    """
-    folder = training.reports / TEAR_SHEET
-    if not folder.is_dir():
-        return []
-    if stale := changed(root, folder):
-        return [f"the tear sheet is of another run ({stale[0]} changed since): `signals tearsheet` makes it again"]
-    client.log_artifacts(run_id, str(folder), TEAR_SHEET)
-    return []
 
 
 def _finish(
@@ -157,7 +143,8 @@ def _finish(
     payload = record.payload
     version, run_id = str(payload["version"]), str(payload["run_id"])
     client.set_registered_model_alias(policy.model, "candidate", version)
-    if client.get_run(run_id).data.tags.get("projection") == _DONE:
+    run = client.get_run(run_id)
+    if run.data.tags.get("projection") == _DONE:
         return
     state = read_state(root, ledger.read(), policy.require_signatures)
     opened = {found.payload["bundle_digest"] for found in state.chain.of_kind("holdout_opened")}
@@ -165,7 +152,8 @@ def _finish(
         pen = pen_for(root, record.actor, decides=False, required=False)
         ledger.append("holdout_opened", record.actor, {"bundle_digest": payload["bundle_digest"]}, pen)
     waivers = [waiver for _, waiver in sorted(state.waivers(int(version)).items())]
-    client.update_model_version(policy.model, version, describe(record, metrics, waivers))
+    text = describe(record, metrics, run.info.experiment_id, state.rival(record), waivers)
+    client.update_model_version(policy.model, version, text)
     sync(root, policy, client)
     client.set_tag(run_id, "projection", _DONE)
 

@@ -45,6 +45,7 @@ SINGLE_USER = (
 _log = logging.getLogger("signals.server")
 _WHO = "signals.who"
 _ARTIFACTS = "/mlflow-artifacts/artifacts/"
+_ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 _FORBIDDEN = 403
 _DONE = {"promote": "promoted", "review": "reviewed", "allow": "allowed", "refuse": "refused"}
 
@@ -65,7 +66,7 @@ def create_app() -> FastAPI | Flask:
         return app
     from mlflow.server.fastapi_app import create_fastapi_app
 
-    return _guard_uploads(create_fastapi_app(app), lambda _: _local_person())
+    return _guard_outside(create_fastapi_app(app), lambda _: _local_person())
 
 
 def create_team_app() -> FastAPI | Flask:
@@ -82,7 +83,7 @@ def create_team_app() -> FastAPI | Flask:
     # First the login, then the policy: Flask asks its hooks in the order they came.
     made = with_logins(app)
     _guard(app, _logged_in_person)
-    return made if made is app else _guard_uploads(made, _claimed_person)
+    return made if made is app else _guard_outside(made, _claimed_person)
 
 
 def _asynchronous() -> bool:
@@ -240,27 +241,30 @@ def _reviewer(person: Person, named: str) -> str:
     return person.name
 
 
-# The one route that MLflow answers outside Flask: uploads to the proxied artifact store.
+# What MLflow answers outside Flask: uploads to the proxied artifact store, and its assistant.
 
 
-class _Uploads:
-    """ASGI middleware, inside every other: refuses uploads over governed files."""
+class _Outside:
+    """ASGI middleware, inside every other: refuses uploads over governed files, and closes the assistant."""
 
     def __init__(self, app: ASGIApp, who: Callable[[Scope], Person]) -> None:
         self.app, self.who = app, who
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "PUT" or _ARTIFACTS not in scope["path"]:
+        answer = None
+        if scope["type"] == "http" and _ASSISTANT in scope["path"]:
+            # It runs shell commands as the server's own user, who can write the ledger.
+            answer = _error("MLflow's assistant is closed here: it could write the ledger", "ENDPOINT_NOT_FOUND")
+        elif scope["type"] == "http" and scope["method"] == "PUT" and _ARTIFACTS in scope["path"]:
+            from starlette.concurrency import run_in_threadpool
+
+            answer = await run_in_threadpool(self._refused, scope)
+        if answer is None:
             await self.app(scope, receive, send)
             return
-        from starlette.concurrency import run_in_threadpool
         from starlette.responses import Response as Answer
 
-        refused = await run_in_threadpool(self._refused, scope)
-        if refused is None:
-            await self.app(scope, receive, send)
-            return
-        status, text = refused
+        status, text = answer
         await Answer(text, status, media_type="application/json")(scope, receive, send)
 
     def _refused(self, scope: Scope) -> tuple[int, str] | None:
@@ -283,9 +287,9 @@ def _objection(root: Path, person: Person, asked: Request) -> str:
         return str(error)
 
 
-def _guard_uploads(app: FastAPI, who: Callable[[Scope], Person]) -> FastAPI:
+def _guard_outside(app: FastAPI, who: Callable[[Scope], Person]) -> FastAPI:
     from starlette.middleware import Middleware
 
     # The last of the list is the innermost: it runs after MLflow's own security and login.
-    app.user_middleware.append(Middleware(_Uploads, who=who))
+    app.user_middleware.append(Middleware(_Outside, who=who))
     return app

@@ -184,3 +184,8 @@ class State:
         """The version in production at a moment."""
         found = [r for r in self.reigns if r.since <= moment and (r.until is None or moment < r.until)]
         return found[-1] if found else None
+
+    def rival(self, registration: Record) -> int | None:
+        """The version in production when another one was registered, which that one was compared with."""
+        reign = self.reign_at(registration.at)
+        return None if reign is None or reign.version == registration.payload["version"] else reign.version

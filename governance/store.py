@@ -1,7 +1,7 @@
-"""The MLflow store: one SQLite file, created once, whole or not at all.
+"""The MLflow store: one SQLite file, created once, whole or not at all; or a team's PostgreSQL database.
 
 Two processes that create MLflow's schema at the same time corrupt it for good, so the schema is
-made in a temporary file under a lock and renamed into place.
+made under a lock, and that of a file in a temporary one that is renamed into place.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from core.errors import StorageError
+from core.errors import ConfigError, StorageError
 from core.files import atomic_file, disk_errors
 from governance.places import DATABASE, LOCK, SCHEME
 from governance.registry import sqlite_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from sqlalchemy.exc import DBAPIError
+
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
+"""Environment variable that names a team's database; it may hold a password, so nothing prints it."""
 
 _CREATE_WAIT = 180.0
 _GOVERN_WAIT = 60.0
@@ -41,8 +45,30 @@ def quiet_mlflow() -> None:
 
 
 def tracking_uri(root: Path) -> str:
-    """SQLAlchemy address of the store; absolute, and stored nowhere."""
-    return f"sqlite:///{(root / DATABASE).resolve()}"
+    """SQLAlchemy address of the store: as the environment names it, else the file's; absolute, and stored nowhere.
+
+    Raises
+    ------
+    ConfigError
+        The environment names something else than a PostgreSQL database.
+    """
+    named = os.environ.get(BACKEND)
+    if not named:
+        return f"sqlite:///{(root / DATABASE).resolve()}"
+    if not named.startswith("postgresql+pg8000://"):
+        raise ConfigError(f"{BACKEND} must begin with postgresql+pg8000://: correct it, or unset it for {DATABASE}")
+    return named
+
+
+def in_file(uri: str) -> bool:
+    """Whether a store is the SQLite file, and no server's database."""
+    return uri.startswith("sqlite:")
+
+
+def told(error: DBAPIError) -> str:
+    """What the database said; nothing of it holds the address."""
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
+    return str(first["M"] if isinstance(first, dict) and "M" in first else first)
 
 
 def ensure_store(root: Path) -> str:
@@ -50,34 +76,45 @@ def ensure_store(root: Path) -> str:
 
     Raises
     ------
+    ConfigError
+        The environment names a database of another kind.
     StorageError
-        The disk refused, or another process has been creating the store for three minutes.
+        The disk or the database refused, or another process has been creating the store for three minutes.
     """
     database = root / DATABASE
     uri = tracking_uri(root)
-    if database.is_file():
+    if in_file(uri) and database.is_file():
         return uri
     with disk_errors(database), _held(database.with_name(".mlflow.db.lock"), _CREATE_WAIT, "creates the MLflow store"):
-        if not database.is_file():
-            _create(database)
+        if not in_file(uri):
+            _fill(uri)
+        elif not database.is_file():
+            # A fresh name a try: a killed creation must not leave its half-made tables to the next one.
+            with atomic_file(database) as temporary:
+                _fill(f"sqlite:///{temporary}")
     return uri
 
 
-def _create(database: Path) -> None:
+def _fill(uri: str) -> None:
+    """Make MLflow's tables where there are none."""
     quiet_mlflow()
     import sqlalchemy
     from mlflow.store.db.utils import _initialize_tables
 
-    # A fresh name a try: a killed creation must not leave its half-made tables to the next one.
-    with atomic_file(database) as temporary:
-        engine = sqlalchemy.create_engine(f"sqlite:///{temporary}")
-        try:
-            with warnings.catch_warnings():
-                # MLflow's own migrations use what SQLAlchemy deprecates.
-                warnings.simplefilter("ignore")
-                _initialize_tables(engine)
-        finally:
-            engine.dispose()
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        if sqlalchemy.inspect(engine).has_table("alembic_version"):
+            return
+        with warnings.catch_warnings():
+            # MLflow's own migrations use what SQLAlchemy deprecates.
+            warnings.simplefilter("ignore")
+            _initialize_tables(engine)
+    except sqlalchemy.exc.DBAPIError as error:
+        raise StorageError(
+            f"the database that {BACKEND} names refuses ({told(error)}): start it, or correct it"
+        ) from error
+    finally:
+        engine.dispose()
 
 
 @contextlib.contextmanager

@@ -126,7 +126,9 @@ def _describe(root: Path, client: MlflowClient, model: str, state: State, versio
     except GovernanceError as error:
         return [f"version {version} is not described again: {error}"]
     waivers = [record for _, record in sorted(state.waivers(version).items())]
-    client.update_model_version(model, str(version), describe(registration, metrics, waivers))
+    experiment = client.get_run(str(registration.payload["run_id"])).info.experiment_id
+    text = describe(registration, metrics, experiment, state.rival(registration), waivers)
+    client.update_model_version(model, str(version), text)
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from core.errors import DataError
 from core.files import atomic_directory, write_json, write_text
 from governance.evidence import Stored, stored
 from governance.policy import load_policy
+from governance.reports import COMPARED
 from governance.trust import state_now
 from models.comparison import Comparison
 from models.comparison import compare as compare_records
@@ -27,8 +29,23 @@ _JUDGED_ON = ("data", "universe", "target")
 _MONEY_COLUMNS = ("challenger_sharpe", "champion_sharpe", "difference_a_year", "t", "correlation")
 
 
+@dataclass(frozen=True)
+class Written:
+    """A comparison, and the folder below the root that holds its page and figures."""
+
+    folder: Path
+    names: tuple[str, str]
+    result: Comparison
+    notes: tuple[str, ...]
+
+
 def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
-    """Print how a version stands to another, and write the page and the figures.
+    """Print how a version stands to another, and write the page and the figures."""
+    _show(Printer(), write_comparison(root, challenger, champion))
+
+
+def write_comparison(root: Path, challenger: str, champion: str = CHAMPION) -> Written:
+    """Write how a version stands to another: a page, and the figures for machines.
 
     Raises
     ------
@@ -48,11 +65,11 @@ def compare(root: Path, challenger: str, champion: str = CHAMPION) -> None:
     result = compare_records(first.daily, second.daily, first.horizon)
     notes = _notes(first, second)
     names = f"version {first.version}", f"version {second.version}"
-    folder = REPORTS / "compare" / f"{first.version}-vs-{second.version}"
+    folder = REPORTS / COMPARED / f"{first.version}-vs-{second.version}"
     with atomic_directory(root / folder) as temporary:
         write_json(temporary / "comparison.json", _for_machines(first, second, result, notes))
         write_text(temporary / "report.html", comparison_page(result, *names, notes))
-    _show(Printer(), result, names, notes, folder)
+    return Written(folder, names, result, tuple(notes))
 
 
 def _notes(first: Stored, second: Stored) -> list[str]:
@@ -81,13 +98,14 @@ def _for_machines(first: Stored, second: Stored, result: Comparison, notes: Sequ
     return {**who, "verdict": result.word, "sentence": result.sentence, "notes": list(notes), **figures, **tables}
 
 
-def _show(printer: Printer, result: Comparison, names: Sequence[str], notes: Sequence[str], folder: Path) -> None:
+def _show(printer: Printer, written: Written) -> None:
+    result, names = written.result, written.names
     figures = result.figures
     printer.line(
         f"{names[0]} (challenger) against {names[1]} (champion): {figures['days']:,} common days, "
         f"{figures['first']:%Y-%m-%d} to {figures['last']:%Y-%m-%d}, {figures['horizon']} sessions ahead"
     )
-    for note in notes:
+    for note in written.notes:
         printer.warning(note)
     titles = {
         "rank_ic": ("Mean daily rank IC, t of the paired daily difference", RANK_FORMATS),
@@ -102,7 +120,7 @@ def _show(printer: Printer, result: Comparison, names: Sequence[str], notes: Seq
     for name, (title, formats) in titles.items():
         _print_table(printer, title, result.tables[name], formats)
     printer.line(result.sentence, {"better": "bold green", "worse": "bold red"}.get(result.word, "bold yellow"))
-    printer.line(f"report: {(folder / 'report.html').as_posix()}")
+    printer.line(f"report: {(written.folder / 'report.html').as_posix()}")
 
 
 def _print_table(printer: Printer, title: str, table: pd.DataFrame, formats: dict[str, str]) -> None:

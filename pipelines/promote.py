@@ -20,7 +20,9 @@ from governance.policy import load_policy
 from governance.registry import Registry
 from governance.snapshot import alias_doubts, ledger_doubts, snapshot
 from governance.state import State, Stop
+from governance.store import in_file, tracking_uri
 from governance.trust import read_state
+from pipelines import remote
 from pipelines.console import Printer, utc
 
 _STATUS = {"approve": "approved", "reject": "rejected"}
@@ -31,8 +33,11 @@ def review(root: Path, version: str, decision: str, by: str | None, comment: str
     if decision not in _STATUS:
         raise ConfigError(f"a review says approve or reject, not {decision!r}")
     policy = load_policy(root)
-    number = promotion.version_number(root, policy, version)
     status: Any = _STATUS[decision]
+    if server := remote.team_server():
+        remote.review(server, policy.model, version, status, by, comment)
+        return
+    number = promotion.version_number(root, policy, version)
     done = promotion.review(root, policy, number, status, by or author(root), comment)
     _confirm(done, f"version {number} {_STATUS[decision]} by {done.record.actor}")
     if status == "approved":
@@ -41,6 +46,7 @@ def review(root: Path, version: str, decision: str, by: str | None, comment: str
 
 def waive(root: Path, version: str, gate: str, by: str | None, reason: str, until: str) -> None:
     """Let a version fail one gate until a day."""
+    remote.require_ledger("waive")
     policy = load_policy(root)
     number = promotion.version_number(root, policy, version)
     done = promotion.waive(root, policy, number, gate, by or author(root), reason, _day(until))
@@ -50,6 +56,9 @@ def waive(root: Path, version: str, gate: str, by: str | None, reason: str, unti
 def promote(root: Path, version: str, by: str | None, comment: str) -> None:
     """Put a version into production."""
     policy = load_policy(root)
+    if server := remote.team_server():
+        remote.promote(server, policy.model, version, by, comment)
+        return
     number = promotion.version_number(root, policy, version)
     done = promotion.promote(root, policy, number, by or author(root), comment)
     payload = done.record.payload
@@ -64,6 +73,7 @@ def promote(root: Path, version: str, by: str | None, comment: str) -> None:
 
 def rollback(root: Path, by: str | None, reason: str) -> None:
     """Restore the champion before this one."""
+    remote.require_ledger("rollback")
     done = promotion.rollback(root, load_policy(root), by or author(root), reason)
     payload = done.record.payload
     now = f"version {payload['to']} is the champion again" if payload["to"] is not None else "there is no champion now"
@@ -72,12 +82,14 @@ def rollback(root: Path, by: str | None, reason: str) -> None:
 
 def freeze(root: Path, by: str | None, reason: str) -> None:
     """Call an emergency stop."""
+    remote.require_ledger("freeze")
     done = promotion.freeze(root, load_policy(root), by or author(root), reason)
     _confirm(done, f"frozen by {done.record.actor}: nothing is served or promoted until `signals unfreeze`")
 
 
 def unfreeze(root: Path, by: str | None, reason: str) -> None:
     """Lift the emergency stop."""
+    remote.require_ledger("unfreeze")
     done = promotion.unfreeze(root, load_policy(root), by or author(root), reason)
     _confirm(done, f"the stop is lifted by {done.record.actor}")
 
@@ -130,7 +142,11 @@ def status(root: Path) -> None:
     """Champion, candidate, gates, the ledger, and what to type next."""
     printer = Printer()
     policy = load_policy(root)
-    if not Ledger(root / LEDGER).read().records and not (root / DATABASE).is_file():
+    if server := remote.team_server():
+        remote.status(server, policy.model)
+        return
+    in_no_file = in_file(tracking_uri(root)) and not (root / DATABASE).is_file()
+    if not Ledger(root / LEDGER).read().records and in_no_file:
         printer.line("nothing is registered yet; next: signals register")
         return
     chain, state, registry = snapshot(root, policy.model, policy.require_signatures)

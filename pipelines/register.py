@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.errors import DataError, GovernanceError
 from core.files import read_json, read_parquet
 from governance.evidence import Training
+from governance.gates import GovernanceRule
 from governance.ledger import Ledger
 from governance.lineage import collect_lineage
 from governance.places import LEDGER
 from governance.policy import load_policy
 from governance.projection import Registration, project
+from governance.reports import log_comparison
+from governance.trust import state_now
+from pipelines.compare import write_comparison
 from pipelines.console import Printer
 from pipelines.layout import BUNDLE, CLEAN, REPORTS, TRAIN, TUNE
 from pipelines.promote import gate_rows, next_commands
+from pipelines.remote import require_ledger
 
 SERVED_MODEL = Path("models/served_model.py")
 
 
 def register(root: Path, printer: Printer | None = None) -> Registration:
     """Register the bundle on disk, or find it registered, and print how it stands to the gates."""
+    require_ledger("register")
     policy = load_policy(root)
     manifest = read_json(root / BUNDLE / "manifest.json")
     studies = {layer: root / TUNE / layer / "trials.parquet" for layer in manifest["layers"]}
@@ -41,7 +48,9 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
     )
     horizon = read_json(root / BUNDLE / "params.json")["target"]["horizon"]
     registered = project(root, policy, training, lineage, horizon)
-    _show(registered, printer or Printer())
+    printer = printer or Printer()
+    _show(registered, printer)
+    _compare(root, policy, registered, printer)
     return registered
 
 
@@ -60,3 +69,17 @@ def _show(registered: Registration, printer: Printer) -> None:
     printer.line("next:")
     for command in next_commands(registered.version, failed, "pending"):
         printer.line(f"  {command}")
+
+
+def _compare(root: Path, policy: GovernanceRule, registered: Registration, printer: Printer) -> None:
+    """Show the reviewer how the version stands to the champion, on the days of both."""
+    champion = state_now(root, policy).champion
+    if champion is None or champion.payload["version"] == registered.version:
+        return
+    try:
+        written = write_comparison(root, str(registered.version))
+    except (DataError, GovernanceError) as error:
+        printer.warning(f"not compared with the champion: {error}")
+        return
+    log_comparison(root, registered.run_id, root / written.folder)
+    printer.line(f"against the champion: {written.result.sentence}")

@@ -12,6 +12,8 @@ from core.files import canonical_json, digest_bytes, digest_tree, read_json, rea
 from governance.evidence import stored
 from governance.state import State
 from pipelines.compare import compare
+from pipelines.console import Printer
+from pipelines.register import _compare
 
 
 def daily_record(lead=0.0, seed=0):
@@ -176,3 +178,22 @@ def holds(path, world):
     """Whether a stored file is of version 2."""
     payload = state(world).registration(2).payload
     return any(payload[key].removeprefix("signals:/") in path.as_posix() for key in ("evidence_uri", "model_uri"))
+
+
+def test_a_candidate_comes_with_its_comparison_with_the_champion(world, capsys):
+    train(world)
+    first = world.register()
+    _compare(world.root, world.policy, first, Printer())
+    world.approve(1)
+    world.promote(1)
+    _compare(world.root, world.policy, first, Printer())
+    assert capsys.readouterr().out == ""
+    train(world, lead=0.03, weight=2.0)
+    second = world.register()
+    _compare(world.root, world.policy, second, Printer())
+    assert "against the champion: The challenger is better" in capsys.readouterr().out
+    (page,) = (world.root / "mlruns/artifacts").rglob(f"{second.run_id}/artifacts/compare/2-vs-1/report.html")
+    assert "Version 2 against version 1" in page.read_text()
+    train(world, weight=3.0, horizon=10)
+    _compare(world.root, world.policy, world.register(), Printer())
+    assert "not compared with the champion: version 3 predicts 10 sessions" in " ".join(capsys.readouterr().err.split())

@@ -343,6 +343,8 @@ def test_uploads_outside_flask_pass_the_same_policy(server, app, governed, monke
         *[("UploadArtifact", "refused"), ("DeleteArtifact", "refused")] * 2,
         ("UploadArtifact", "allowed"),
     ]
+    status, body = call(both, "POST", "/ajax-api/3.0/mlflow/assistant/message")
+    assert (status, "assistant is closed" in json.loads(body)["message"]) == (404, True)
     governed.ledger().path.write_text("{}\n")
     status, body = call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")
     assert (status, "not a ledger record" in json.loads(body)["message"]) == (403, True)

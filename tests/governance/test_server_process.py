@@ -1,13 +1,9 @@
 """A server process as `signals ui` starts it, used through MLflow's own client."""
 
-import contextlib
 import importlib.util
 import json
 import os
-import socket
-import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -15,46 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from governance.guard import serving
-from governance.store import tracking_uri
-from pipelines.ui import logins_config, server_command, server_environment
+from pipelines.ui import logins_config
+from tests.governance.servers import started
 
 pytestmark = pytest.mark.slow
 
 MODEL = "layered-signals"
-START = 240.0
-
-
-@contextlib.contextmanager
-def started(world, team=False, **environment):
-    """The server on a free port; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = server_command(tracking_uri(world.root), "127.0.0.1", port, team)
-    address = f"http://127.0.0.1:{port}"
-    log = world.root / "server.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=world.root, env={**server_environment(world.root), **environment}, stdout=out, stderr=out
-        )
-        try:
-            wait_for(f"{address}/health", process, log)
-            yield address, log
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def wait_for(url, process, log):
-    end = time.monotonic() + START
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            pytest.fail(f"the server ended: {log.read_text()}")
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            urllib.request.urlopen(url, timeout=5)
-            return
-        time.sleep(0.5)
-    pytest.fail(f"the server did not start in {START:.0f} s: {log.read_text()}")
 
 
 def connect(address):
@@ -72,7 +34,7 @@ def test_the_server_of_one_person(governed):
 
     governed.train(weight=3.0, rank_ic=0.09, seed=2)
     assert governed.register().version == 3
-    with started(governed) as (address, log):
+    with started(governed.root) as (address, log):
         client = connect(address)
         with pytest.raises(MlflowException, match="version 3 may not be promoted: nobody has approved it"):
             client.set_registered_model_alias(MODEL, "champion", "3")
@@ -161,7 +123,7 @@ def test_the_server_of_a_team(governed, monkeypatch):
         password = environment["MLFLOW_AUTH_ADMIN_PASSWORD"] if name == "admin" else f"{name}-password-1"
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
 
-    with started(governed, team=True, **environment) as (address, _):
+    with started(governed.root, team=True, **environment) as (address, _):
         log_in("admin")
         users = get_app_client("basic-auth", tracking_uri=address)
         for login in logins:
