@@ -13,17 +13,10 @@ from pathlib import Path
 
 from core.errors import GovernanceError, StorageError
 from governance.places import DATABASE
-from governance.store import BACKEND, in_file, told, tracking_uri
+from governance.store import BACKEND, in_file, sqlite_refusal, told, tracking_uri
 
 LEDGER_HEAD = "ledger.head"
 _PATIENCE = 20.0
-_REFUSALS = {
-    "locked": "is locked by another process: wait for it or end it",
-    "busy": "is locked by another process: wait for it or end it",
-    "is full": "cannot be written, the disk is full: free some space and run again",
-    "readonly": "cannot be written: make mlruns/ writable for this user and run again",
-    "disk I/O": "cannot be read or written, the disk fails: check it, then run again",
-}
 
 
 @dataclass(frozen=True)
@@ -44,11 +37,6 @@ class Registry:
     tags: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[int, VersionRow] = field(default_factory=dict)
     highest: int = 0
-
-
-def sqlite_refusal(error: BaseException | None) -> str:
-    """What SQLite's word for a refusal of the disk means, and the remedy; empty where it is none."""
-    return next((remedy for word, remedy in _REFUSALS.items() if word in str(error)), "")
 
 
 def read_registry(root: Path, model: str) -> Registry:

@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 from core.errors import ConfigError, StorageError
 from core.files import atomic_file, disk_errors
 from governance.places import DATABASE, LOCK, SCHEME
-from governance.registry import sqlite_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +29,20 @@ BACKEND = "MLFLOW_BACKEND_STORE_URI"
 
 _CREATE_WAIT = 180.0
 _GOVERN_WAIT = 60.0
+
+
+_REFUSALS = {
+    "locked": "is locked by another process: wait for it or end it",
+    "busy": "is locked by another process: wait for it or end it",
+    "is full": "cannot be written, the disk is full: free some space and run again",
+    "readonly": "cannot be written: make mlruns/ writable for this user and run again",
+    "disk I/O": "cannot be read or written, the disk fails: check it, then run again",
+}
+
+
+def sqlite_refusal(error: BaseException | None) -> str:
+    """What SQLite's word for a refusal of the disk means, and the remedy; empty where it is none."""
+    return next((remedy for word, remedy in _REFUSALS.items() if word in str(error)), "")
 
 
 def quiet_mlflow() -> None:

@@ -75,17 +75,19 @@ def review(address: str, model: str, version: str, status: str, by: str | None, 
     Printer().line(f"version {number} {status}, in the ledger of {address}")
 
 
-def promote(address: str, model: str, version: str, by: str | None) -> None:
+def promote(address: str, model: str, version: str, by: str | None, comment: str) -> None:
     """Put a version into production, as the user who is logged in.
 
     Raises
     ------
     ConfigError
-        A name is given: the login is the name.
+        A name is given, where the login is the name; or a comment, which an alias cannot carry.
     GovernanceError
         The server refuses, or cannot be reached.
     """
     _require_login(by)
+    if comment:
+        raise ConfigError("the promotion through a team's server carries no comment: say it in the review")
     with _asking(address) as client:
         number = _number(client, model, version)
         client.set_registered_model_alias(model, CHAMPION, number)
