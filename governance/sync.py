@@ -22,6 +22,7 @@ from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.snapshot import ledger_doubts
 from governance.state import PENDING, State
 from governance.store import database_errors
+from governance.trials import count_every_trial, trials_ever
 from governance.trust import read_state
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ def _describe(root: Path, client: MlflowClient, model: str, state: State, versio
         metrics = read_json(kept(root, registration.payload, "metrics.json") / "metrics.json")
     except GovernanceError as error:
         return [f"version {version} is not described again: {error}"]
+    then = state.until(registration.at)
+    metrics = count_every_trial(metrics, trials_ever(then, registration.payload.get("trials", ())))
     waivers = [record for _, record in sorted(state.waivers(version).items())]
     experiment = client.get_run(str(registration.payload["run_id"])).info.experiment_id
     text = describe(registration, metrics, experiment, state.rival(registration), waivers)

@@ -196,4 +196,4 @@ def test_a_candidate_comes_with_its_comparison_with_the_champion(world, capsys):
     assert "Version 2 against version 1" in page.read_text()
     train(world, weight=3.0, horizon=10)
     _compare(world.root, world.policy, world.register(), Printer())
-    assert "not compared with the champion: version 3 predicts 10 sessions" in " ".join(capsys.readouterr().err.split())
+    assert "not compared with the champion: version 3 predicts 10 sessions" in capsys.readouterr().out

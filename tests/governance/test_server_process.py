@@ -72,7 +72,7 @@ def test_twenty_readers_and_two_writers_of_the_server(governed):
     )
     done = threading.Event()
 
-    with started(governed) as (address, _), ThreadPoolExecutor(22) as pool:
+    with started(governed.root) as (address, _), ThreadPoolExecutor(22) as pool:
 
         def read(page):
             while not done.is_set():

@@ -1,6 +1,9 @@
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from core.files import read_json, write_json
+from governance import promotion
 from governance.ledger import Ledger
 from governance.places import LEDGER
 from governance.state import State
@@ -52,3 +55,22 @@ def test_the_gate_reads_it(world):
 
 def test_without_a_judgement_of_luck_nothing_is_added():
     assert count_every_trial({"test": {}}, 5) == {"test": {}}
+
+
+def test_a_waiver_leaves_the_figures_of_the_description_as_they_were(world):
+    world.train(t=1.0, trials=9)
+    path = world.training.reports / "metrics.json"
+    write_json(path, {**read_json(path), "overfitting": LUCK})
+    world.register()
+
+    def figure():
+        (text,) = world.sql("SELECT description FROM model_versions")[0]
+        return next(line for line in text.splitlines() if "every trial counted" in line)
+
+    told = figure()
+    assert "not measured" not in told
+    until = datetime.now(UTC).date() + timedelta(days=30)
+    promotion.waive(
+        world.root, world.policy, 1, "rank_ic_t", "Rob <rob@example.org>", "on trial with small size", until
+    )
+    assert figure() == told
