@@ -58,7 +58,8 @@ def extinction(births: ArrayLike, deaths: ArrayLike, count: ArrayLike, time: Arr
     b, d, n, t = _checked(births, deaths, count, time)
     # With h the integral of e^{-|r|s}, the base is d h / (1 + min(b, d) h): no term overflows or cancels.
     h = _decayed(b - d, t)
-    return np.asarray((d * h / (1.0 + np.minimum(b, d) * h)) ** n)
+    # A certain end may round to the number above 1.
+    return np.asarray(np.minimum(d * h / (1.0 + np.minimum(b, d) * h), 1.0) ** n)
 
 
 def _decayed(r: Array, t: Array) -> Array:

@@ -276,7 +276,7 @@ def test_days_made_afterwards_are_no_days_that_were_served(project, run) -> None
     assert found.rows["date"].nunique() == SERVED - 10
     assert found.notes == ()
     run(project, "monitor", "--no-features")
-    assert report(project)["notes"] == []
+    assert not any("afterwards" in note for note in report(project)["notes"])
 
     for folder in folders[10:]:
         _in_hindsight(folder)
@@ -284,7 +284,8 @@ def test_days_made_afterwards_are_no_days_that_were_served(project, run) -> None
     assert set(found.days["state"]) == {"served"}
     assert found.rows["date"].nunique() == SERVED
     done = run(project, "monitor", "--no-features")
-    assert "was made afterwards, by a version that was not in production then" in report(project)["notes"][0]
+    afterwards = "was made afterwards, by a version that was not in production then"
+    assert any(afterwards in note for note in report(project)["notes"])
     assert "was made afterwards" in " ".join(done.stdout.split())
 
 

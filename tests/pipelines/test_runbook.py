@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.files import read_json
 from governance.ledger import Ledger
@@ -40,6 +41,10 @@ def on_the_small_market(line: str) -> str:
 
 def test_the_walk_runs_as_written(finished, repository: Path, tmp_path: Path) -> None:
     project = finished.copy(tmp_path / "project")
+    # Forty symbols over five years can neither be a broad book nor rule luck out.
+    gates = yaml.safe_load((project.root / "params.yaml").read_text())["governance"]["gates"]
+    beyond = ("concentration", "deflated_sharpe")
+    project.set_params({"governance": {"gates": [gate for gate in gates if gate["name"] not in beyond]}})
     project.env["HOME"] = str(tmp_path / "home")
     script = tmp_path / "bin/signals"
     script.parent.mkdir()

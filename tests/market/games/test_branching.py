@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm
 
@@ -58,6 +58,7 @@ def test_near_and_at_equal_rates(rate, gap, count, time):
 
 @settings(deadline=None, max_examples=80)
 @given(st.floats(0, 5), st.floats(0, 5), st.floats(0, 50))
+@example(0.5, 3.0, 14.0)
 def test_extinction_is_a_probability_that_grows(births, deaths, time):
     now, later = extinction(births, deaths, 3, time), extinction(births, deaths, 3, time + 1)
     assert 0 <= now <= later <= 1
