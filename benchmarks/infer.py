@@ -98,6 +98,8 @@ def steps(words: list[str]) -> dict[str, dict[str, float]]:
         return np.array([time.perf_counter(), time.process_time()])
 
     def timed(function: Callable[..., Any], step: str) -> Callable[..., Any]:
+        """Count a call's time towards a step, less that of the timed calls within it; threads beside it are not told."""
+
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             if threading.current_thread() is not threading.main_thread():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import GovernanceError, StorageError
 from governance.places import DATABASE
-from governance.store import BACKEND, in_file, sqlite_refusal, told, tracking_uri
+from governance.store import BACKEND, database_says, in_file, sqlite_refusal, tracking_uri
 
 LEDGER_HEAD = "ledger.head"
 _PATIENCE = 20.0
@@ -85,11 +85,11 @@ def _from_server(uri: str, model: str) -> Registry:
             )
     except ProgrammingError as error:
         raise GovernanceError(
-            f"the database that {BACKEND} names is no MLflow store yet ({told(error)}): run `signals register`"
+            f"the database that {BACKEND} names is no MLflow store yet ({database_says(error)}): run `signals register`"
         ) from error
     except DBAPIError as error:
         raise StorageError(
-            f"the database that {BACKEND} names does not answer ({told(error)}): start it, or correct it"
+            f"the database that {BACKEND} names does not answer ({database_says(error)}): start it, or correct it"
         ) from error
 
 

@@ -78,7 +78,7 @@ def in_file(uri: str) -> bool:
     return uri.startswith("sqlite:")
 
 
-def told(error: DBAPIError) -> str:
+def database_says(error: DBAPIError) -> str:
     """What the database said; nothing of it holds the address."""
     first = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
     return str(first["M"] if isinstance(first, dict) and "M" in first else first)
@@ -124,7 +124,7 @@ def _fill(uri: str) -> None:
             _initialize_tables(engine)
     except sqlalchemy.exc.DBAPIError as error:
         raise StorageError(
-            f"the database that {BACKEND} names refuses ({told(error)}): start it, or correct it"
+            f"the database that {BACKEND} names refuses ({database_says(error)}): start it, or correct it"
         ) from error
     finally:
         engine.dispose()
