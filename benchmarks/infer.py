@@ -98,7 +98,7 @@ def steps(words: list[str]) -> dict[str, dict[str, float]]:
         return np.array([time.perf_counter(), time.process_time()])
 
     def timed(function: Callable[..., Any], step: str) -> Callable[..., Any]:
-        """Count a call's time towards a step, less that of the timed calls within it; threads beside it are not told."""
+        """Count a call's time towards a step, less that of timed calls within it; other threads are not told."""
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
