@@ -60,7 +60,8 @@ def run_sections(page: Page, daily: pd.DataFrame, run: BookRun) -> None:
         "The trades of this record at other capitals: by the square-root law their impact grows with the root of the "
         f"capital. Tradable: no order is above {run.participation:.0%} of a symbol's average traded value.",
     )
-    page.figure(tearplots.capacity(run.capacity), "Net Sharpe ratio by capital.")
+    if run.capacity["net_sharpe"].notna().any():  # a book that stays in cash has none at any capital
+        page.figure(tearplots.capacity(run.capacity), "Net Sharpe ratio by capital.")
     formats = {"capital": ",.0f", "net_sharpe": ".2f", "net_return": ".1%", "cost_annual": ".2%",
                "impact_annual": ".2%", "largest_share": ".1%"}  # fmt: skip
     page.table(run.capacity, "Capacity.", formats=formats)
