@@ -18,7 +18,7 @@ Grinold, R. C. and Kahn, R. N. (2000). Active portfolio management, 2nd ed., cha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,8 @@ Array = NDArray[np.float64]
 
 TOLERANCE = 1e-6
 """The most by which weights may pass a limit, in units of weight: the solver's rounding."""
-# A range for a weight below this part of the capital is none, and a weight or trade below that one is the solver's.
-_NO_ROOM, _ROUNDING = 1e-8, 1e-7
+# A weight, a trade or a range for one that is smaller is none: the solver's rounding.
+_ROUNDING = 1e-7
 # A row this close to its bound with a price above this part of the largest slope binds.
 _CLOSE = 1e-5
 _PRICED = 1e-6
@@ -96,7 +96,9 @@ class Construction:
     weights, trades
         `(N,)` fractions of the capital.
     status
-        "optimal", "optimal_inaccurate" (the limits hold, the objective may be better), or "nothing to trade".
+        "optimal"; "optimal_inaccurate" (the limits hold, the objective may be better); "nearest" (the solver lost
+        its way to the optimum: the weights within the limits nearest to where it stopped, or to those held); or
+        "nothing to trade".
     binding
         Rows that hold the book back, the dearest first.
     relaxed
@@ -136,35 +138,47 @@ def construct(prospects: Prospects, rule: ConstructionRule) -> Construction:
     declared = _limits(prospects, rule, known)
     hard = [limit for limit in declared if limit.hard]
     lower, upper = np.max([limit.low for limit in hard], axis=0), np.min([limit.high for limit in hard], axis=0)
-    free = upper - lower > _NO_ROOM
+    free = upper - lower > _ROUNDING
     lower, upper = np.where(free, lower, held), np.where(free, upper, held)
     limits, relaxed = within_reach(declared, lower, upper)
     if not free.any():
         nothing = Solution(held.copy(), "nothing to trade", tuple(np.zeros(len(limit.members)) for limit in limits))
         return _result(prospects, nothing, objective, limits, relaxed)
-    program = Program(held, free, upper - lower)
+    program = Program(held, lower, upper)
     solution = program.maximise(objective, limits)
     if solution is None or _worst(limits, solution.weights)[1] > TOLERANCE:
         limits, conflicts = relax(limits, rule.limits.relax, program.least_excess)
         relaxed += conflicts
         solution = program.maximise(objective, limits, loosened=True)
-        if solution is None:
-            raise ConvergenceError(
-                "construction: the solver found no weights within limits that can all hold: check the scale of alpha "
-                "and covariance"
-            )
-    weights = np.clip(solution.weights, lower, upper)
-    clean = np.where(np.abs(weights - held) < _ROUNDING, held, np.where(np.abs(weights) < _ROUNDING, 0.0, weights))
-    clean = np.clip(clean, lower, upper)
-    weights = clean if _worst(limits, clean)[1] <= TOLERANCE else weights
+        if solution is None or _worst(limits, _tidied(solution.weights, held, lower, upper, limits))[1] > TOLERANCE:
+            solution = _nearest(program, held if solution is None else solution.weights, limits)
+    weights = _tidied(solution.weights, held, lower, upper, limits)
     limit, excess = _worst(limits, weights)
     if excess > TOLERANCE:
         raise ConvergenceError(
             f"construction: the solver's weights pass the limit {limit} by {excess:.3g}: widen it, or check the scale "
             "of alpha and covariance"
         )
-    solution = Solution(weights, solution.status, solution.prices)
-    return _result(prospects, solution, objective, limits, relaxed)
+    return _result(prospects, replace(solution, weights=weights), objective, limits, relaxed)
+
+
+def _nearest(program: Program, weights: Array, limits: Sequence[Limit]) -> Solution:
+    """Weights within limits where the solver lost its way to the best ones; their rows have no prices."""
+    found = program.nearest(weights, limits)
+    if found is None:
+        raise ConvergenceError(
+            "construction: the solver found no weights within limits that can all hold: check the scale of alpha and "
+            "covariance"
+        )
+    return Solution(found, "nearest", tuple(np.zeros(len(limit.members)) for limit in limits))
+
+
+def _tidied(weights: Array, held: Array, lower: Array, upper: Array, limits: Sequence[Limit]) -> Array:
+    """Weights within their ranges, without those and without trades that are rounding, where limits allow that."""
+    clipped = np.clip(weights, lower, upper)
+    clean = np.where(np.abs(clipped - held) < _ROUNDING, held, np.where(np.abs(clipped) < _ROUNDING, 0.0, clipped))
+    clean = np.clip(clean, lower, upper)
+    return clean if _worst(limits, clean)[1] <= TOLERANCE else clipped
 
 
 def _objective(prospects: Prospects, rule: ConstructionRule) -> Objective:

@@ -135,8 +135,8 @@ class Limit:
 
     def scale(self) -> Array:
         """`(M,)` change of f(w) for one unit of the weight that moves it most, at least 1."""
-        if self.matrix is None:
-            return np.ones(1)
+        if self.matrix is None or self.per_symbol:
+            return np.ones(len(self.members))
         return np.maximum(abs(self.matrix).max(axis=1).toarray().ravel(), 1.0)
 
     def least(self, lower: Array, upper: Array) -> tuple[Array, Array]:
