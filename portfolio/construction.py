@@ -29,7 +29,7 @@ from core.params import Params
 from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS, CostRule
 from portfolio.limits import Limit, LimitRule, declare
-from portfolio.program import Objective, Program, Solution
+from portfolio.objective import Objective, Solution
 from portfolio.prospects import Mask, Prospects
 from portfolio.relaxation import Relaxation, relax, within_reach
 
@@ -142,6 +142,9 @@ def construct(prospects: Prospects, rule: ConstructionRule) -> Construction:
     if not free.any():
         nothing = Solution(held.copy(), "nothing to trade", tuple(np.zeros(len(limit.members)) for limit in limits))
         return _result(prospects, nothing, objective, limits, relaxed)
+    # Imported here: cvxpy takes a quarter of a second, and every stage imports this module for its parameters.
+    from portfolio.program import Program
+
     program = Program(held, free, upper - lower)
     solution = program.maximise(objective, limits)
     if solution is None or _worst(limits, solution.weights)[1] > TOLERANCE:

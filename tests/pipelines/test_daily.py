@@ -127,8 +127,7 @@ def test_the_whole_way_to_production(served, tmp_path: Path) -> None:
     assert digest_tree(folder) == first
 
     moved = project.root.rename(tmp_path / "moved")
-    project.root = moved
-    project.env["PYTHONPATH"] = str(moved)
+    project = type(project)(moved)
     project.signals("infer", "--as-of", day, "--force")
     assert digest_tree(moved / "signals" / f"date={day}") == first
 
