@@ -38,12 +38,16 @@ def repository() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests stay together and in order where the suite runs in several processes; the longest come first.
 
-    The first file makes the project that most of `pipelines` share; the tests of `features` go on beside it.
+    The first file makes the project that most of `pipelines` share, and compiles every kernel on the way. The rooms
+    that need neither go on beside it, then those that do; many short files come last, so that both processes end
+    together.
     """
     first = min((item.path for item in items if "pipelines" in item.path.parts), default=None)
-    rooms = ("features", "pipelines")
-    items.sort(
-        key=lambda item: (item.path != first, next((i for i, room in enumerate(rooms) if room in item.path.parts), 2))
-    )
+    order = ("governance", "sources", "pipelines", "features")
+
+    def place(path: Path) -> int:
+        return next((number for number, room in enumerate(order) if room in path.parts), len(order))
+
+    items.sort(key=lambda item: (item.path != first, place(item.path)))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(str(item.path)))
