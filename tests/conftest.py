@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     that need neither go on beside it, then those that do; many short files come last, so that both processes end
     together.
     """
-    first = min((item.path for item in items if "pipelines" in item.path.parts), default=None)
+    first = min((item.path for item in items if "finished" in getattr(item, "fixturenames", ())), default=None)
     order = ("governance", "sources", "pipelines", "features")
 
     def place(path: Path) -> int:
