@@ -34,9 +34,8 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together and in order where the suite runs in several processes; the longest come first.
+    """Files in the order in which several processes should take them (`--dist loadfile`): the longest first.
 
     The first file makes the project that most of `pipelines` share, and compiles every kernel on the way. The rooms
     that need neither go on beside it, then those that do; many short files come last, so that both processes end
@@ -49,5 +48,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, room in enumerate(order) if room in path.parts), len(order))
 
     items.sort(key=lambda item: (item.path != first, place(item.path)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))

@@ -49,6 +49,8 @@ class Project:
             **{name: value for name, value in os.environ.items() if not name.startswith("SIGNALS_")},
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(root), str(SHARED)]),
+            # Two processes of the suite share a small machine's cores.
+            "NUMBA_NUM_THREADS": "1",
             # Compiling is half of a first run.
             "NUMBA_CACHE_LOCATOR_CLASSES": "shared_kernels.SharedKernels,InTreeCacheLocator",
             "DVC_NO_ANALYTICS": "1",
