@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import kurtosis, rankdata, skew
 
 from core.errors import ConfigError, DataError
 from models.scoring import newey_west_variance
@@ -62,6 +61,9 @@ def moments(returns: ArrayLike) -> tuple[float, float, float, int]:
     ratio = sharpe(values)
     if not np.isfinite(ratio):
         return ratio, float("nan"), float("nan"), len(values)
+    # Imported here: it takes half a second, and every stage imports this module for its parameters.
+    from scipy.stats import kurtosis, skew
+
     return ratio, float(skew(values)), float(kurtosis(values, fisher=False)), len(values)
 
 
@@ -172,6 +174,8 @@ def pbo_cscv(returns: ArrayLike, blocks: int = 16) -> float:
     inside = _ratio(chosen @ sums, chosen @ squares, len(values) // 2)
     outside = _ratio((1 - chosen) @ sums, (1 - chosen) @ squares, len(values) // 2)
     best = inside.argmax(axis=1)
+    from scipy.stats import rankdata  # not where every stage would import it
+
     rank = rankdata(outside, axis=1)[np.arange(len(best)), best] / (values.shape[1] + 1)
     return float((np.log(rank / (1 - rank)) <= 0).mean())
 

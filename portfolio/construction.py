@@ -29,7 +29,8 @@ from core.params import Params
 from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS, CostRule
 from portfolio.limits import Limit, LimitRule, declare
-from portfolio.program import Objective, Program, Solution
+from portfolio.objective import Objective, Solution
+from portfolio.program import Program
 from portfolio.prospects import Mask, Prospects
 from portfolio.relaxation import Relaxation, relax, within_reach
 

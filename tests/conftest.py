@@ -34,16 +34,17 @@ def repository() -> Path:
     return REPOSITORY
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together and in order where the suite runs in several processes; the longest come first.
+    """Files in the order in which several processes should take them (`--dist loadfile`): the longest first.
 
-    The first file makes the project that most of `pipelines` share; the tests of `features` go on beside it.
+    The first file makes the project that most of `pipelines` share, and compiles every kernel on the way. The rooms
+    that need neither go on beside it, then those that do; many short files come last, so that both processes end
+    together.
     """
-    first = min((item.path for item in items if "pipelines" in item.path.parts), default=None)
-    rooms = ("features", "pipelines")
-    items.sort(
-        key=lambda item: (item.path != first, next((i for i, room in enumerate(rooms) if room in item.path.parts), 2))
-    )
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    first = min((item.path for item in items if "finished" in getattr(item, "fixturenames", ())), default=None)
+    order = ("governance", "sources", "pipelines", "features")
+
+    def place(path: Path) -> int:
+        return next((number for number, room in enumerate(order) if room in path.parts), len(order))
+
+    items.sort(key=lambda item: (item.path != first, place(item.path)))

@@ -16,6 +16,8 @@ from filelock import FileLock
 
 from core.params import merge
 
+SHARED = Path(__file__).resolve().parents[1] / "on_path"
+
 SMALL: dict[str, Any] = {
     "data": {
         # The checkout under test may have been pointed at other data.
@@ -26,6 +28,8 @@ SMALL: dict[str, Any] = {
     "universe": {"min_dollar_volume": 0.0},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126, "valid_sessions": 20},
     "tuning": {"trials": 2},
+    # Four rebalances of the slowest: the comparison with other ways to run the book is most of the backtest's time.
+    "portfolio": {"compare": {"sessions": 63}},
     # One thread: two processes that train at once slow each other down many times over.
     "layers": {
         # `sequence` has a run of its own (test_missing_tables): every process that holds it waits for torch.
@@ -44,7 +48,11 @@ class Project:
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("SIGNALS_")},
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "PYTHONPATH": str(root),
+            "PYTHONPATH": os.pathsep.join([str(root), str(SHARED)]),
+            # Two processes of the suite share a small machine's cores.
+            "NUMBA_NUM_THREADS": "1",
+            # Compiling is half of a first run.
+            "NUMBA_CACHE_LOCATOR_CLASSES": "shared_kernels.SharedKernels,InTreeCacheLocator",
             "DVC_NO_ANALYTICS": "1",
             "GIT_AUTHOR_NAME": "Ada Researcher",
             "GIT_AUTHOR_EMAIL": "ada@example.org",
@@ -62,10 +70,6 @@ class Project:
             if (repository / name).is_file() and name != "dvc.lock":
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(repository / name, root / name)
-        for compiled in repository.glob("[fm]*/**/__pycache__/*.nb[ic]"):
-            # Kernels that are compiled already; a sixth of the time of a first run.
-            (root / compiled.relative_to(repository)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(compiled, root / compiled.relative_to(repository))
         project = cls(root)
         project.set_params(changes)
         project.git("init", "-q", "-b", "main")

@@ -127,8 +127,7 @@ def test_the_whole_way_to_production(served, tmp_path: Path) -> None:
     assert digest_tree(folder) == first
 
     moved = project.root.rename(tmp_path / "moved")
-    project.root = moved
-    project.env["PYTHONPATH"] = str(moved)
+    project = type(project)(moved)
     project.signals("infer", "--as-of", day, "--force")
     assert digest_tree(moved / "signals" / f"date={day}") == first
 
@@ -245,7 +244,12 @@ def test_a_market_without_a_signal_is_refused_and_a_waiver_shows(finished, tmp_p
     project = finished.copy(tmp_path / "project")
     gates = yaml.safe_load((project.root / "params.yaml").read_text())["governance"]["gates"]
     kept = [gate for gate in gates if gate["name"] in ("no_leakage", "rank_ic_t")]
-    less = {"features": {"families": ["market"]}, "layers": {"names": ["boosting"]}}
+    less = {
+        "features": {"families": ["market"]},
+        "layers": {"names": ["boosting"]},
+        "tuning": {"trials": 1},
+        "portfolio": {"compare": {"sessions": 0}},
+    }
     project.set_params({"data": {"simulated": {"planted_ic": 0.0}}, "governance": {"gates": kept}, **less})
     project.repro()
     assert "1 gate(s) block promotion: rank_ic_t" in project.signals("register").stdout

@@ -49,7 +49,8 @@ def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
     folder.mkdir()
     prices[prices["date"] >= "2013-01-01"].to_csv(folder / "prices.csv", index=False)
     layers = {"names": ["linear", "boosting", "sequence", "behaviour"]}
-    project.set_params({"data": {"source": "files", "path": str(folder)}, "tuning": {"trials": 1}, "layers": layers})
+    less = {"tuning": {"trials": 1}, "portfolio": {"compare": {"sessions": 0}}}
+    project.set_params({"data": {"source": "files", "path": str(folder)}, "layers": layers, **less})
     told = project.repro()
     assert re.search(r"fundamental: 0 of [1-9]\d* features", told.stdout)
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr

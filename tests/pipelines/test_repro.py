@@ -102,11 +102,11 @@ def _kill_when(project, stage: str, wait: float) -> bool:
 def test_killed_at_many_points_the_next_run_gives_the_same_bytes(finished, fresh: Callable) -> None:
     project = fresh()
     kills = [
-        ("pipelines.ingest", 1.0),
-        ("pipelines.features market", 2.5),
-        ("pipelines.tune boosting", 4.0),
-        ("pipelines.stack", 3.0),
-        ("pipelines.evaluate", 3.5),
+        ("pipelines.ingest", 1.5),
+        ("pipelines.features market", 1.6),
+        ("pipelines.tune boosting", 2.5),
+        ("pipelines.stack", 2.5),
+        ("pipelines.evaluate", 3.0),
     ]
     killed = [_kill_when(project, stage, wait) for stage, wait in kills]
     assert all(killed)
