@@ -27,7 +27,15 @@ from portfolio.conditions import TRAILING
 from portfolio.performance import DrawdownState, checked_daily, drawdown_state
 from portfolio.walk import Walk, walk
 from reporting.page import format_value
-from reporting.risk import CONTRIBUTION_FORMATS, drawdown_words, plain, risk_page, top_and_bottom
+from reporting.risk import (
+    CONTRIBUTION_FORMATS,
+    cash_page,
+    drawdown_words,
+    plain,
+    plain_cash,
+    risk_page,
+    top_and_bottom,
+)
 
 Array = NDArray[np.float64]
 
@@ -79,19 +87,29 @@ def risk(
         )
     book, notes = wanted_book(settings, past, pd.concat(days))
     warnings += notes
-    measured = book_risk(holdings(past.panel, past.sectors, _targets(book, session)), catalogue)
     state = _drawdown(root, session)
+    title, subtitle = f"Risk of the book of {session}", "after the session's close"
+    why = "" if book.targets[-1].any() else _why_in_cash(book)
+    measured = None
+    if not why:
+        measured = book_risk(holdings(past.panel, past.sectors, book.targets[-1]), catalogue)
+        told, page = plain(measured, state), risk_page(measured, state, title, subtitle, warnings)
+    else:
+        told, page = plain_cash(str(session), why, state), cash_page(why, state, title, subtitle, warnings)
     out = root / (PREVIEW_RISK if preview else RISK) / folder.name
-    title = f"Risk of the book of {session}"
     with atomic_directory(out) as temporary:
         origin = read_json(folder / "manifest.json")
-        told = {**plain(measured, state), "warnings": warnings, "preview": preview, "bundle": origin["bundle"]}
+        told = {**told, "warnings": warnings, "preview": preview, "bundle": origin["bundle"]}
         write_json(temporary / "risk.json", told)
-        write_text(temporary / "risk.html", risk_page(measured, state, title, "after the session's close", warnings))
+        write_text(temporary / "risk.html", page)
     printer = printer or Printer()
     for warning in warnings:
         printer.warning(warning)
-    _show(printer, measured, state)
+    if measured is None:
+        printer.line(f"book of {session}: {why}")
+        printer.line(drawdown_words(state))
+    else:
+        _show(printer, measured, state)
     printer.line(f"written: {(out / 'risk.html').relative_to(root).as_posix()}")
     return out
 
@@ -164,21 +182,12 @@ def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[
     return walk(market, told, rule, start=int(places[0])), notes
 
 
-def _targets(book: Walk, session: np.datetime64) -> Array:
-    """Weights that the book asks for at its last close.
-
-    Raises
-    ------
-    DataError
-        It asks for none.
-    """
-    if not book.targets[-1].any():
-        last = book.daily.iloc[-1]
-        raise DataError(
-            f"{session}: the book holds nothing: its mode is {last['mode']} ({last['mode_reason']}), and no symbol has "
-            "a side that is sure enough (portfolio.book.stance) within the limits"
-        )
-    return book.targets[-1]
+def _why_in_cash(book: Walk) -> str:
+    last = book.daily.iloc[-1]
+    return (
+        f"it holds nothing and can lose nothing. Its mode is {last['mode']} ({last['mode_reason']}), and no symbol "
+        "has a side that is sure enough (portfolio.book.stance) within the limits"
+    )
 
 
 def _drawdown(root: Path, session: np.datetime64) -> DrawdownState | None:

@@ -49,6 +49,16 @@ def risk_page(
     return page.render()
 
 
+def cash_page(why: str, drawdown: DrawdownState | None, title: str, subtitle: str, warnings: Sequence[str] = ()) -> str:
+    """Self-contained HTML of a book that holds nothing, and why."""
+    page = Page(title, subtitle)
+    for warning in warnings:
+        page.banner(warning, "warn")
+    page.section("In short").paragraph(f"The book is in cash: {why}.")
+    page.section("Drawdown").paragraph(drawdown_words(drawdown))
+    return page.render()
+
+
 def _cards(risk: BookRisk, drawdown: DrawdownState | None) -> list[Card]:
     believed = risk.tails[risk.tails["model"] == DEFAULT].sort_values("level").iloc[-1]
     figures = risk.figures
@@ -144,7 +154,17 @@ def plain(risk: BookRisk, drawdown: DrawdownState | None) -> dict[str, object]:
             name: getattr(risk, name).to_dict("records")
             for name in ("tails", "exposures", "sectors", "contributions", "stress")
         },
-        "drawdown": None
-        if drawdown is None
-        else {**drawdown._asdict(), "peak": None if drawdown.peak is None else f"{drawdown.peak:%Y-%m-%d}"},
+        "drawdown": _plain_drawdown(drawdown),
     }
+
+
+def plain_cash(date: str, why: str, drawdown: DrawdownState | None) -> dict[str, object]:
+    """What there is to say of a book that holds nothing, in values for machines."""
+    figures = dict.fromkeys(("gross", "net", "long", "short", "volatility", "beta"), 0.0)
+    return {"date": date, "figures": {**figures, "names": 0}, "notes": [why], "drawdown": _plain_drawdown(drawdown)}
+
+
+def _plain_drawdown(state: DrawdownState | None) -> dict[str, object] | None:
+    if state is None:
+        return None
+    return {**state._asdict(), "peak": None if state.peak is None else f"{state.peak:%Y-%m-%d}"}

@@ -206,7 +206,10 @@ def test_what_is_refused(root: Path) -> None:
 def test_an_empty_book_says_why(root: Path) -> None:
     shutil.rmtree(root / "signals")
     write_day(root / "signals", signals(1).assign(p_wrong=0.5))
-    assert "its mode is active (stress is unlikely)" in ask("risk", code=3)
+    assert "Its mode is active (stress is unlikely)" in ask("risk")
+    told = json.loads((root / f"risk/date={LAST}/risk.json").read_text())
+    assert told["figures"]["gross"] == told["figures"]["names"] == 0
+    assert "The book is in cash" in (root / f"risk/date={LAST}/risk.html").read_text()
 
 
 def test_a_bundle_without_regimes_is_told(root: Path) -> None:
