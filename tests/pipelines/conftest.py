@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "universe": {"min_dollar_volume": 0.0},
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126, "valid_sessions": 20},
     "tuning": {"trials": 2},
-    # Four rebalances of the slowest: the comparison with other ways to run the book is most of the backtest's time.
+    # The comparison with other ways to run the book is most of the time of a backtest.
     "portfolio": {"compare": {"sessions": 63}},
     # One thread: two processes that train at once slow each other down many times over.
     "layers": {
