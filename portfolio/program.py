@@ -144,7 +144,9 @@ class _Book:
         """The weights that maximise an objective, and what it was divided by for the solver."""
         conic, x, free, covariance = self._conic, self._x, self._free, objective.covariance
         scale = _scale(objective, free, self._unit)
-        factor = conic.variable(covariance.loadings.shape[1])
+        aversion = 0.5 * objective.risk_aversion / scale
+        # The sums of squares have weights of about 1, or the solver's tolerances are lost on them.
+        factor = conic.variable(covariance.loadings.shape[1]).scaled(1.0 / np.sqrt(max(aversion, 1.0)))
         conic.zero(x.through(covariance.loadings[free].T) + covariance.loadings.T @ self._still - factor)
         cost = self._moved.scaled(objective.linear[free]) - x.scaled(objective.alpha[free])
         if objective.borrow:
@@ -156,7 +158,6 @@ class _Book:
             conic.product(m, conic.constant(np.ones(len(x))), u)
             conic.product(t, u, m)
             cost += t.scaled(objective.impact[free] * self._unit**1.5)
-        aversion = 0.5 * objective.risk_aversion / scale
         squares = [(factor, np.full(len(factor), aversion)), (x, aversion * covariance.specific[free])]
         solved = conic.minimise(cost.total().scaled(1.0 / scale), squares)
         return None if solved is None else (solved, scale)
@@ -202,12 +203,15 @@ class _Book:
 
 
 def _scale(objective: Objective, free: NDArray[np.bool_], unit: Array) -> float:
-    """Size of what a trade of one unit does to the objective: divided by it, the solver's tolerances mean the same."""
-    slopes = (
-        objective.alpha[free],
-        objective.linear[free],
-        objective.impact[free] * np.sqrt(unit),
-        objective.risk_aversion * objective.covariance.volatility()[free] ** 2,
-        np.full(len(unit), objective.borrow),
+    """Size of what a trade of one unit does to the objective: divided by it, the solver's tolerances mean the same.
+
+    Of the risks the usual one counts: one symbol whose past is wild beyond all others must not make the rest vanish.
+    """
+    slopes = (objective.alpha[free], objective.linear[free], objective.impact[free] * np.sqrt(unit))
+    risk = objective.risk_aversion * objective.covariance.volatility()[free] ** 2 * unit
+    return max(
+        *(float((np.abs(slope) * unit).max()) for slope in slopes),
+        float(np.median(risk)),
+        objective.borrow * float(unit.max()),
+        _NO_SLOPE,
     )
-    return max(*(float((np.abs(slope) * unit).max()) for slope in slopes), _NO_SLOPE)
