@@ -26,6 +26,8 @@ from portfolio.costs import BPS, CostRule
 Array = NDArray[np.float64]
 
 SESSIONS_PER_YEAR = 252
+GONE_SESSIONS = 21
+"""Sessions without a price after which a symbol counts as delisted."""
 # Fewest observations behind a stock's average volume and volatility before it may be traded.
 _MIN_OBSERVATIONS = 10
 
@@ -218,8 +220,11 @@ def _annual_sharpe(returns: Array) -> float:
 
 
 def price_returns(close: Array, level_break: Array | None = None) -> tuple[Array, Array]:
-    """`(T, N)` returns on the last known price (0 without a price), and the `(T,)` equal-weight market's."""
-    filled = pd.DataFrame(close).ffill().to_numpy()
+    """`(T, N)` returns on the last known price (0 without a price), and the `(T,)` equal-weight market's.
+
+    A symbol that comes back after `GONE_SESSIONS` is another share: out of a bankruptcy, at a thousand times the price.
+    """
+    filled = pd.DataFrame(close).ffill(limit=GONE_SESSIONS - 1).to_numpy()
     returns = np.zeros(close.shape)
     with np.errstate(invalid="ignore"):
         returns[1:] = np.nan_to_num(filled[1:] / filled[:-1] - 1.0)

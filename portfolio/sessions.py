@@ -10,16 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from portfolio.backtest import price_returns
+from portfolio.backtest import GONE_SESSIONS, price_returns
 from portfolio.book_rule import BookRule
 from portfolio.stance import Today
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
-
-GONE_SESSIONS = 21
-"""Sessions without a price after which a symbol counts as delisted."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from core.errors import DataError
-from portfolio.backtest import BacktestRule, backtest, summarise, target_weights
+from portfolio.backtest import GONE_SESSIONS, BacktestRule, backtest, price_returns, summarise, target_weights
 from portfolio.costs import CostRule
 
 FREE = CostRule(commission_bps=0.0, half_spread_bps=0.0, impact=0.0, borrow_bps=0.0)
@@ -151,6 +151,19 @@ def test_a_level_break_is_no_return():
     good = backtest(signal, halved, close, dates, rule, level_break=flag).daily["gross"].min()
     assert bad < -0.01
     assert good > -0.001
+
+
+def test_who_comes_back_after_a_delisting_has_no_return_over_it():
+    close = np.full((40, 3), 10.0)
+    close[5 : 5 + GONE_SESSIONS - 1, 1] = np.nan
+    close[5 : 5 + GONE_SESSIONS, 2] = np.nan
+    close[5 + GONE_SESSIONS - 1 :, 1] = 11.0
+    close[5 + GONE_SESSIONS :, 2] = 11_000.0
+    returns, market = price_returns(close)
+    assert returns[5 + GONE_SESSIONS - 1, 1] == pytest.approx(0.1)
+    assert market[5 + GONE_SESSIONS - 1] == pytest.approx(0.05)
+    assert (returns[:, 2] == 0).all()
+    assert (market[5 + GONE_SESSIONS :] == 0).all()
 
 
 def test_larger_capital_costs_more():
