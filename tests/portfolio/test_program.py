@@ -7,7 +7,8 @@ import pytest
 from portfolio.construction import ConstructionRule, construct
 from portfolio.costs import CostRule
 from portfolio.covariance.form import Covariance
-from portfolio.limits import LimitRule
+from portfolio.limits import Limit, LimitRule
+from portfolio.program import Program
 from portfolio.prospects import Prospects
 
 
@@ -67,3 +68,35 @@ def test_it_is_the_problem_that_was_meant(seed):
     assert found.objective == pytest.approx(best, abs=1e-8)
     prices = {bound.kind: bound.price for bound in found.binding}
     assert prices.get("gross", 0.0) == pytest.approx(price, abs=1e-5)
+
+
+def test_one_wild_symbol_does_not_hide_the_others():
+    rng, n = np.random.default_rng(3), 60
+    alpha, loadings = rng.normal(0, 0.005, n), rng.normal(0, 0.01, (n, 3))
+    specific, adv = rng.uniform(1e-4, 9e-4, n), rng.lognormal(18, 1, n)
+
+    def built(names, specific):
+        book = Prospects(
+            symbols=[f"S{i}" for i in range(names)],
+            alpha=alpha[:names],
+            covariance=Covariance(loadings[:names], specific),
+            held=np.zeros(names),
+            adv=adv[:names],
+            volatility=np.full(names, 0.02),
+        )
+        return construct(book, ConstructionRule(limits=LimitRule(gross=1.0, position=0.05), costs=CostRule()))
+
+    # As a share has that comes out of a bankruptcy at a thousand times its price: nobody holds it.
+    wild = built(n, np.append(specific[:-1], 25_000.0))
+    without = built(n - 1, specific[:-1])
+    assert abs(wild.weights[-1]) < 1e-6
+    assert wild.objective == pytest.approx(without.objective, abs=1e-8)
+    assert wild.weights[:-1] == pytest.approx(without.weights, abs=1e-4)
+
+
+def test_the_nearest_weights_within_limits():
+    # Within a sum of 0.3 of sizes, (0.4, 0.1) comes down by 0.1 on each side: the foot of the perpendicular, (0.3, 0).
+    held, room = np.array([0.0, 0.0]), np.array([0.5, 0.5])
+    gross = Limit("gross", ("gross",), np.array([-np.inf]), np.array([0.3]), None, 1, np.zeros(2))
+    found = Program(held, held, room).nearest(np.array([0.4, 0.1]), [gross])
+    assert found == pytest.approx([0.3, 0.0], abs=1e-5)
