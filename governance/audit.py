@@ -82,7 +82,10 @@ def audit(
         chain, faults = ledger.inspect()
         return chain, faults, *_registry(root, policy, chain, now)
 
-    chain, faults, registry, unread = settled(root, read, lambda found: agree(found[0], found[2]))
+    def whole(found: tuple[Chain, list[str], Registry, list[Finding]]) -> bool:
+        return agree(ledger, found[0], found[2]) and not _unheard_of(found[2], found[0])
+
+    chain, faults, registry, unread = settled(root, read, whole)
     broken = [Finding("ledger", str(LEDGER), fault) for fault in faults]
     broken += [Finding("ledger", str(LEDGER), f"{path.name} is told nowhere") for path in ledger.unrecorded(chain)]
     if chain.torn:
@@ -96,6 +99,10 @@ def audit(
         broken.append(Finding("keys", KEYS.name, str(error)))
         return Audit({"records": len(chain.records)}, tuple(broken), (), chain.head)
     broken += _signatures(chain, ring, policy.require_signatures)
+    broken += [
+        Finding("database", f"version {version}", "is in the database but not in the ledger")
+        for version in _unheard_of(registry, chain)
+    ]
     broken += [*unread, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
     outputs = sorted(folder for folder in signals.glob("date=*") if folder.is_dir())
     for folder in outputs:
@@ -132,10 +139,14 @@ def _registry(root: Path, policy: GovernanceRule, chain: Chain, now: datetime) -
     return registry, []
 
 
+def _unheard_of(registry: Registry, chain: Chain) -> list[int]:
+    """Versions that the ledger does not know: made past it, or being registered."""
+    known = {int(record.payload["version"]) for record in chain.of_kind("registered")}
+    return sorted(registry.versions.keys() - known)
+
+
 def _versions(root: Path, registry: Registry, state: State) -> Iterator[Finding]:
-    """Rows, tags and stored bytes of every version; versions that the ledger has never heard of."""
-    for version in sorted(registry.versions.keys() - state.registrations.keys()):
-        yield Finding("database", f"version {version}", "is in the database but not in the ledger")
+    """Rows, tags and stored bytes of every version."""
     for version, record in sorted(state.registrations.items()):
         where = f"version {version}"
         yield from (Finding("version", where, what) for what in file_problems(root, record.payload))

@@ -45,13 +45,15 @@ def snapshot(
         The database stayed locked.
     """
 
+    ledger = Ledger(root / LEDGER)
+
     def read() -> tuple[Chain, State, Registry]:
-        chain = Ledger(root / LEDGER).read()
+        chain = ledger.read()
         state = read_state(root, chain, require_signatures)
         check(state)
         return chain, state, read_registry(root, model)
 
-    return settled(root, read, lambda found: agree(found[0], found[2]))
+    return settled(root, read, lambda found: agree(ledger, found[0], found[2]))
 
 
 def settled(root: Path, read: Callable[[], Found], whole: Callable[[Found], bool]) -> Found:
@@ -66,9 +68,15 @@ def settled(root: Path, read: Callable[[], Found], whole: Callable[[Found], bool
                 return read()
 
 
-def agree(chain: Chain, registry: Registry) -> bool:
-    """Whether the registry was told of the last record, with all that follows from it: the head is told last."""
-    return registry.tags.get(LEDGER_HEAD) == chain.head and not chain.torn
+def agree(ledger: Ledger, chain: Chain, registry: Registry) -> bool:
+    """Whether the registry, read after the chain, was told of its last record and of nothing later.
+
+    The head is told last, so a registry with the chain's head knows all that follows from it. It may know more:
+    part of a decision that was written after the chain was read. Then the ledger has gone on.
+    """
+    if chain.torn or registry.tags.get(LEDGER_HEAD) != chain.head:
+        return False
+    return ledger.inspect()[0].head == chain.head
 
 
 def ledger_doubts(root: Path, chain: Chain, registry: Registry, now: datetime) -> list[str]:
