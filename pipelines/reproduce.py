@@ -31,8 +31,8 @@ from governance.seal import broken
 from governance.trust import state_now
 from pipelines.console import Printer
 from pipelines.layout import LOCK, PARAMS
-from pipelines.run import StageError, search_path
 from pipelines.scratch import scratch_folder
+from pipelines.stages import StageError, search_path
 from pipelines.versions import version_named
 
 _GRACE = 10.0

@@ -13,10 +13,10 @@ from core.files import read_json, write_json
 from governance.evidence import stored
 from governance.places import resolve
 from governance.trust import state_now
+from pipelines.choices import edit_params
 from pipelines.console import Printer
 from pipelines.layout import MONITOR, PARAMS
 from pipelines.params import load_settings
-from pipelines.run import edit_params
 from sources.calendar import sessions
 
 COMMAND = "signals run"

@@ -18,7 +18,7 @@ from pipelines.layout import BACKTEST, BUNDLE, CLEAN, PARAMS, REPORTS, TEAR_SHEE
 from pipelines.panels import load_panel
 from pipelines.params import Settings, load_settings
 from pipelines.past import holdings, sectors_of
-from pipelines.run import out_of_date
+from pipelines.stages import out_of_date
 from portfolio.book_risk import LEVELS, BookRisk, book_risk
 from portfolio.forecasts import DEFAULT, MIN_JUDGED, Judged, judge
 from portfolio.value_at_risk.base import WINDOW

@@ -11,10 +11,11 @@ from core.errors import DataError
 from core.files import read_json, read_parquet, write_json
 from core.params import parse
 from models.truth import EVERY_REGIME, Recovery, join_truth, recover
+from pipelines.choices import SIMULATED
 from pipelines.console import Printer
 from pipelines.layout import DATASET, PARAMS, RAW, RECOVERY, STACK
 from pipelines.params import Settings, load_settings
-from pipelines.run import SIMULATED, out_of_date
+from pipelines.stages import out_of_date
 from reporting.page import format_value
 from sources.providers.simulated import Simulated
 from sources.simulation.archive import TRUTH

@@ -10,8 +10,8 @@ import pytest
 
 from core.errors import ConfigError
 from pipelines import run as main_job
+from pipelines.choices import choose_data, choose_preset
 from pipelines.params import load_settings
-from pipelines.run import choose_data, choose_preset
 
 
 @pytest.fixture

@@ -115,21 +115,3 @@ def test_killed_at_many_points_the_next_run_gives_the_same_bytes(finished, fresh
     assert sorted(got) == sorted(expected)
     assert [name for name in expected if got[name] != expected[name]] == []
     assert (project.root / "dvc.lock").read_bytes() == (finished.root / "dvc.lock").read_bytes()
-
-
-def test_the_main_job_needs_no_activated_environment(finished, tmp_path: Path) -> None:
-    """`make run` calls the environment's own command; the stages find its interpreter."""
-    project = finished.copy(tmp_path / "project")
-    bare = tmp_path / "bin"
-    bare.mkdir()
-    (bare / "python").write_text("#!/bin/sh\nexit 42\n")
-    (bare / "python").chmod(0o755)
-    project.env["PATH"] = os.pathsep.join([str(bare), "/usr/bin", "/bin"])
-    project.set_params({"evaluation": {"cost_bps": 11.0}})
-    out = project.signals("run").stdout
-    assert "python -m pipelines.evaluate" in out
-    assert "Gates of version 1" in out
-    assert "PREVIEW" in out
-    again = project.signals("run").stdout
-    assert "Running stage" not in again
-    assert "was registered before" in again

@@ -49,8 +49,12 @@ def test_the_walk_runs_as_written(finished, repository: Path, tmp_path: Path) ->
     script = tmp_path / "bin/signals"
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -m pipelines.cli "$@"\n')
-    script.chmod(0o755)
-    project.env["PATH"] = f"{script.parent}:{project.env['PATH']}"
+    # The stages find the interpreter of the command: no environment needs to be activated.
+    stranger = script.with_name("python")
+    stranger.write_text("#!/bin/sh\nexit 42\n")
+    for file in (script, stranger):
+        file.chmod(0o755)
+    project.env["PATH"] = f"{script.parent}:/usr/bin:/bin"
     told = {}
     for line, code in commands(repository):
         command = on_the_small_market(line)
@@ -64,6 +68,13 @@ def test_the_walk_runs_as_written(finished, repository: Path, tmp_path: Path) ->
         assert done.returncode == code, f"{command} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         told[line] = done.stdout + done.stderr
 
+    trained = told["make run DATA=data/market"]
+    assert "python -m pipelines.ingest" in trained
+    assert "Gates of version 1" in trained
+    assert "PREVIEW" in trained
+    again = project.signals("run").stdout
+    assert "Running stage" not in again
+    assert "was registered before" in again
     assert "nothing to do" in told["signals infer --as-of 2017-12-20"]
     assert "prices.parquet is not readable Parquet" in next(out for line, out in told.items() if "ends with 3" in line)
     assert "frozen by Olga" in next(out for line, out in told.items() if "ends with 7" in line)

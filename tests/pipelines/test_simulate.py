@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from core.files import read_json, read_parquet
 from pipelines import ingest, simulate
+from pipelines.choices import choose_data
 from pipelines.cli import app
 from pipelines.layout import RAW
 from pipelines.params import load_settings
-from pipelines.run import choose_data
 from pipelines.truth import load_truth
 from sources.providers.simulated import Simulated
 from sources.schemas import TABLES
