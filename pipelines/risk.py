@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from core.errors import DataError, SessionError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_text
+from features.panel import Panel
 from features.returns import market_return
 from market.catalogue import load_catalogue
 from market.scenarios import PARTS
@@ -36,8 +36,6 @@ from reporting.risk import (
     risk_page,
     top_and_bottom,
 )
-
-Array = NDArray[np.float64]
 
 MOST_SESSIONS = 63
 """Signals in a row that a book is walked over, at most."""
@@ -78,7 +76,7 @@ def risk(
     folder = _signals_of(root / (PREVIEW if preview else SIGNALS), as_of, preview)
     session = pd.Timestamp(folder.name.removeprefix("date=")).to_numpy().astype("datetime64[D]")
     past = read_past(settings, session, BOOK_TABLES)
-    days = _days_of(folder.parent, past.panel.dates)
+    days = _days_of(folder.parent, past.panel)
     warnings = ["PREVIEW: the signals are not promoted, the book is not for trading"] if preview else []
     if len(days) < SETTLED:
         warnings.append(
@@ -138,22 +136,28 @@ def _signals_of(folder: Path, as_of: str | None, preview: bool) -> Path:
     return folder / f"date={day}"
 
 
-def _days_of(folder: Path, dates: NDArray[np.datetime64]) -> list[pd.DataFrame]:
+def _days_of(folder: Path, panel: Panel) -> list[pd.DataFrame]:
     """Signals of the last sessions in a row that have them, at most `MOST_SESSIONS`.
 
     Raises
     ------
     DataError
-        A folder is not as it was written.
+        A folder is not as it was written, or its symbols are not those of the data.
     """
     found: list[pd.DataFrame] = []
-    for day in dates[: -MOST_SESSIONS - 1 : -1]:
+    for day in panel.dates[: -MOST_SESSIONS - 1 : -1]:
         one = folder / f"date={day}"
         if not one.is_dir():
             break
         if read_json(one / "manifest.json").get("files") != digest_tree(one, skip=("manifest.json",)):
             raise DataError(f"{one} is not as it was written: write the signals of that session again (--force)")
-        found.insert(0, read_parquet(one / "signals.parquet"))
+        signals = read_parquet(one / "signals.parquet")
+        if strangers := sorted(set(signals["symbol"]) - set(panel.symbols)):
+            raise DataError(
+                f"{one} is of other data: {len(strangers)} of its {len(signals)} symbols, such as {strangers[0]}, have "
+                "no prices in the data that params.yaml names; write the signals of that session again (--force)"
+            )
+        found.insert(0, signals)
     return found
 
 

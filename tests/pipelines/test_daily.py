@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from core.files import digest_tree
 from features.registry import build_features
@@ -238,34 +236,6 @@ def test_code_that_declares_a_feature_otherwise_is_refused(served, tmp_path: Pat
     done = project.signals("preview", check=False)
     assert done.returncode == 6
     assert "no feature 'seasonality'" in done.stderr
-
-
-def test_a_market_without_a_signal_is_refused_and_a_waiver_shows(finished, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
-    gates = yaml.safe_load((project.root / "params.yaml").read_text())["governance"]["gates"]
-    kept = [gate for gate in gates if gate["name"] in ("no_leakage", "rank_ic_t")]
-    less = {
-        "features": {"families": ["market"]},
-        "layers": {"names": ["boosting"]},
-        "tuning": {"trials": 1},
-        "portfolio": {"compare": {"sessions": 0}},
-    }
-    project.set_params({"data": {"simulated": {"planted_ic": 0.0}}, "governance": {"gates": kept}, **less})
-    project.repro()
-    assert "1 gate(s) block promotion: rank_ic_t" in project.signals("register").stdout
-    project.signals("review", "candidate", "approve", "--comment", "blind trust", "--by", GRACE)
-    refused = project.signals("promote", "candidate", "--by", GRACE, check=False)
-    assert refused.returncode == 7
-    assert "rank_ic_t" in refused.stderr
-
-    until = str(datetime.date.today() + datetime.timedelta(days=9))
-    reason = ("--reason", "to see what happens", "--until", until)
-    project.signals("waive", "candidate", "rank_ic_t", *reason, "--by", GRACE)
-    project.signals("promote", "candidate", "--by", GRACE)
-    day = last_session(project)
-    told = project.signals("infer", "--as-of", day).stderr
-    assert f"WAIVER of rank_ic_t by {GRACE} until {until}: to see what happens" in told
-    assert any("WAIVER" in warning for warning in manifest_of(project, "signals", day)["warnings"])
 
 
 def test_serving_sees_what_training_saw(finished) -> None:

@@ -1,21 +1,26 @@
-"""A source may have nothing but prices: what depends on the rest is skipped, and said so in one line."""
+"""A source may have nothing but prices, and they may tell nothing: what cannot be had is skipped, and said so."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from features.panel import Events, Panel
 from features.registry import Feature
 from pipelines.day import _reach
 from pipelines.evaluate import label_sectors
 from pipelines.features import split_available
-from pipelines.tables import read_tables
+from pipelines.params import load_settings
+from sources.base import open_source
+
+GRACE = "Grace <grace@example.org>"
+LAYERS = ["linear", "boosting", "sequence", "behaviour"]
 
 
 def test_symbols_without_a_sector_are_unknown() -> None:
@@ -41,30 +46,60 @@ def test_a_missing_column_is_named_with_its_table(capsys: pytest.CaptureFixture[
     assert _reach([plain, margin, fear], "fundamentals", 100, 20) == 9 + 19
 
 
-@pytest.mark.slow
-def test_prices_alone_are_enough(finished, tmp_path: Path) -> None:
-    project = finished.copy(tmp_path / "project")
-    prices = read_tables(project.root / "data/raw")["prices"].drop(columns="close_unadjusted")
-    folder = tmp_path / "mine"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def poor(finished, tmp_path_factory: pytest.TempPathFactory):
+    """A project on a delivery of prices and nothing else, in a market without a signal; and what DVC said."""
+    folder = tmp_path_factory.mktemp("delivered")
+    project = finished.copy(tmp_path_factory.mktemp("poor") / "project")
+    settings = load_settings(project.root / "params.yaml")
+    market = open_source("simulated", None, {**settings.provider, "planted_ic": 0.0})
+    prices = market.read("prices").drop(columns="close_unadjusted")
     prices[prices["date"] >= "2013-01-01"].to_csv(folder / "prices.csv", index=False)
-    layers = {"names": ["linear", "boosting", "sequence", "behaviour"]}
-    less = {"tuning": {"trials": 1}, "portfolio": {"compare": {"sessions": 0}}}
-    project.set_params({"data": {"source": "files", "path": str(folder)}, "layers": layers, **less})
-    told = project.repro()
+    gates = yaml.safe_load((project.root / "params.yaml").read_text())["governance"]["gates"]
+    project.set_params(
+        {
+            "data": {"source": "files", "path": str(folder)},
+            "layers": {"names": LAYERS},
+            "tuning": {"trials": 1},
+            "portfolio": {"compare": {"sessions": 0}},
+            "governance": {"gates": [gate for gate in gates if gate["name"] in ("no_leakage", "rank_ic_t")]},
+        }
+    )
+    return project, project.repro()
+
+
+@pytest.mark.slow
+def test_prices_alone_are_enough(poor) -> None:
+    project, told = poor
     assert re.search(r"fundamental: 0 of [1-9]\d* features", told.stdout)
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr
     assert "Warning" not in told.stderr
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
     assert list(metrics["stability"]["sectors"]) == ["Unknown"]
     manifest = json.loads((project.root / "artifacts/bundle/manifest.json").read_text())
-    assert (manifest["layers"], manifest["lookback"]) == (sorted(layers["names"]), 10)
+    assert (manifest["layers"], manifest["lookback"]) == (sorted(LAYERS), 10)
     seeds = pd.read_parquet(project.root / "reports/evaluation/seeds.parquet")
     assert seeds["layer"].tolist() == ["sequence"]
-    assert "version 1 registered" in project.signals("register").stdout
-    assert "PREVIEW" in project.signals("preview").stdout
-    (day,) = (project.root / "preview").glob("date=*/signals.parquet")
-    signals = pd.read_parquet(day)
+
+
+@pytest.mark.slow
+def test_without_a_signal_it_is_refused_and_a_waiver_shows(poor) -> None:
+    project, _ = poor
+    assert "1 gate(s) block promotion: rank_ic_t" in project.signals("register").stdout
+    project.signals("review", "candidate", "approve", "--comment", "blind trust", "--by", GRACE)
+    refused = project.signals("promote", "candidate", "--by", GRACE, check=False)
+    assert refused.returncode == 7
+    assert "rank_ic_t" in refused.stderr
+
+    until = str(datetime.date.today() + datetime.timedelta(days=9))
+    reason = ("--reason", "to see what happens", "--until", until)
+    project.signals("waive", "candidate", "rank_ic_t", *reason, "--by", GRACE)
+    project.signals("promote", "candidate", "--by", GRACE)
+    told = project.signals("infer", "--as-of", "latest").stderr
+    assert f"WAIVER of rank_ic_t by {GRACE} until {until}: to see what happens" in told
+    (day,) = (project.root / "signals").glob("date=*")
+    assert any("WAIVER" in warning for warning in json.loads((day / "manifest.json").read_text())["warnings"])
+    signals = pd.read_parquet(day / "signals.parquet")
     assert signals[["signal_a", "signal_b", "signal_c"]].std().min() > 0
     # The day and the training name the same universe.
     shown = pd.read_parquet(project.root / "artifacts/stack/oof.parquet")

@@ -203,6 +203,13 @@ def test_what_is_refused(root: Path) -> None:
     assert not (root / "risk/date=2016-03-01").exists()
 
 
+def test_signals_of_other_data_are_refused(root: Path) -> None:
+    day = root / "preview" / f"date={LAST}"
+    write_day(root / "preview", read_parquet(day / "signals.parquet").replace({"symbol": {"S03": "OTHER"}}))
+    told = ask("risk", "--preview", code=3)
+    assert "is of other data: 1 of its 24 symbols, such as OTHER" in told
+
+
 def test_an_empty_book_says_why(root: Path) -> None:
     shutil.rmtree(root / "signals")
     write_day(root / "signals", signals(1).assign(p_wrong=0.5))
