@@ -137,27 +137,29 @@ def test_the_whole_way_to_production(served, tmp_path: Path) -> None:
     assert digest_tree(moved / "signals" / f"date={day}") == first
 
 
-def test_changed_data_does_not_overwrite_served_signals(served, tmp_path: Path) -> None:
-    project = served.copy(tmp_path / "project")
-    day = last_session(project)
-    project.signals("preview", "--as-of", day)
+@pytest.fixture(scope="module")
+def standing(served, tmp_path_factory: pytest.TempPathFactory):
+    """The project with its version promoted and the last session served; copy it."""
+    project = served.copy(tmp_path_factory.mktemp("standing") / "project")
     project.signals("review", "candidate", "approve", "--comment", "fine", "--by", GRACE)
     project.signals("promote", "candidate", "--by", GRACE)
-    project.signals("infer", "--as-of", day)
+    project.signals("infer", "--as-of", last_session(project))
+    return project
+
+
+def test_changed_data_does_not_overwrite_served_signals(standing, tmp_path: Path) -> None:
+    project = standing.copy(tmp_path / "project")
     before = digest_tree(project.root / "signals")
     project.set_params({"data": {"simulated": {"seed": 8}}})
-    done = project.signals("infer", "--as-of", day, check=False)
+    done = project.signals("infer", "--as-of", last_session(project), check=False)
     assert done.returncode == 3
     assert "--force" in done.stderr
     assert digest_tree(project.root / "signals") == before
 
 
-def test_another_champion_does_not_overwrite_served_signals(served, tmp_path: Path) -> None:
-    project = served.copy(tmp_path / "project")
+def test_another_champion_does_not_overwrite_served_signals(standing, tmp_path: Path) -> None:
+    project = standing.copy(tmp_path / "project")
     day = last_session(project)
-    project.signals("review", "candidate", "approve", "--comment", "fine", "--by", GRACE)
-    project.signals("promote", "candidate", "--by", GRACE)
-    project.signals("infer", "--as-of", day)
     manifest = project.root / "signals" / f"date={day}" / "manifest.json"
     manifest.write_text(json.dumps({**manifest_of(project, "signals", day), "bundle": "of the champion before"}))
     before = digest_tree(manifest.parent)
