@@ -20,7 +20,7 @@ from pipelines.params import load_settings
 from sources.base import open_source
 
 GRACE = "Grace <grace@example.org>"
-LAYERS = ["linear", "boosting", "sequence", "behaviour"]
+LAYERS = ["boosting", "sequence", "behaviour"]
 
 
 def test_symbols_without_a_sector_are_unknown() -> None:

@@ -101,6 +101,15 @@ def _text(changes=(), gates=None, leave_out=()):
     return evaluation_page(metrics, tables, gates, "Evaluation")
 
 
+@pytest.fixture
+def _no_pictures(monkeypatch):
+    """Nine pictures take a second, and most tests read the words."""
+    monkeypatch.setattr("reporting.page.figure_svg", lambda figure, prefix: "")
+
+
+words = pytest.mark.usefixtures("_no_pictures")
+
+
 def test_page_is_whole_escaped_and_deterministic():
     page = _text(gates=[_gate(True)])
     assert page == _text(gates=[_gate(True)])
@@ -120,6 +129,7 @@ def _cells(page, caption):
     return [[re.sub("<[^>]*>", "", cell).strip() for cell in row] for row in rows if row]
 
 
+@words
 def test_each_layer_is_shown_with_the_lead_of_the_stack_over_it():
     rows = _cells(_text(), "Rank IC, the stack&#39;s lead over each layer")
     assert rows == [
@@ -129,6 +139,7 @@ def test_each_layer_is_shown_with_the_lead_of_the_stack_over_it():
     ]
 
 
+@words
 def test_the_evidence_of_the_ladder_is_shown():
     page = _text()
     assert _cells(page, "The ladder of ways to combine the layers")[1] == [
@@ -139,6 +150,7 @@ def test_the_evidence_of_the_ladder_is_shown():
     assert rows == [["0", "equal", "0", "–"], ["1", "ridge", "189", "1.7"]]
 
 
+@words
 def test_spread_of_paths_sizes_and_seeds_is_shown():
     page = _text()
     assert _cells(page, "Rank IC along combinatorial paths")[1] == ["ridge", "2", "0.0110", "0.0220", "0.0330"]
@@ -161,10 +173,12 @@ def test_what_was_not_made_is_left_out():
     assert "Inside each third by size, told by the value traded over the last quarter. Nothing is known." in whole
 
 
+@words
 def test_good_news_only_when_everything_holds():
     assert "Every question below is answered with yes" in _text(gates=[_gate(True)])
 
 
+@words
 @pytest.mark.parametrize(
     ("changes", "gates", "sentence"),
     [
@@ -196,6 +210,7 @@ def test_the_verdict_is_never_better_than_the_evidence(changes, gates, sentence)
     assert "Every question below is answered with yes" not in page
 
 
+@words
 def test_a_single_layer_is_no_stack_to_judge():
     only = {"stack": _metrics()["test"]["stack"], "linear": _metrics()["test"]["linear"]}
     page = _text([("test", only), ("paired.linear.difference_t", 0.0)])
@@ -203,12 +218,14 @@ def test_a_single_layer_is_no_stack_to_judge():
     assert "Every question below is answered with yes" in page
 
 
+@words
 def test_a_bootstrap_cannot_tell_zero():
     page = _text([("overfitting.spa_p", 0.0)])
     assert "p = 0.000" not in page
     assert "p below 0.001" in page
 
 
+@words
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [("overfitting.pbo", "cannot be told"), ("overfitting.min_trl_days", "it is not above zero")],
