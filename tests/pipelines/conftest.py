@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "folds": {"train_sessions": 630, "test_sessions": 189, "holdout_sessions": 126, "valid_sessions": 20},
     "tuning": {"trials": 2},
     # The comparison with other ways to run the book is most of the time of a backtest.
-    "portfolio": {"compare": {"sessions": 21}},
+    "portfolio": {"compare": {"sessions": 63}},
     # One thread: two processes that train at once slow each other down many times over.
     "layers": {
         # `sequence` has a run of its own (test_missing_tables): every process that holds it waits for torch.

@@ -20,7 +20,7 @@ from pipelines.params import load_settings
 from sources.base import open_source
 
 GRACE = "Grace <grace@example.org>"
-LAYERS = ["boosting", "sequence", "behaviour"]
+LAYERS = ["linear", "boosting", "sequence", "behaviour"]
 
 
 def test_symbols_without_a_sector_are_unknown() -> None:
@@ -80,6 +80,7 @@ def test_prices_alone_are_enough(poor) -> None:
     assert (manifest["layers"], manifest["lookback"]) == (sorted(LAYERS), 10)
     seeds = pd.read_parquet(project.root / "reports/evaluation/seeds.parquet")
     assert seeds["layer"].tolist() == ["sequence"]
+    assert "PREVIEW" in project.signals("preview").stdout
 
 
 @pytest.mark.slow

@@ -105,6 +105,7 @@ def test_killed_at_many_points_the_next_run_gives_the_same_bytes(finished, fresh
         ("pipelines.ingest", 1.5),
         ("pipelines.features market", 1.6),
         ("pipelines.tune boosting", 2.5),
+        ("pipelines.stack", 2.5),
         ("pipelines.evaluate", 3.0),
     ]
     killed = [_kill_when(project, stage, wait) for stage, wait in kills]
