@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from core.errors import BundleError, DataError, SessionError
 from core.files import canonical_json, digest_bytes
-from features.assemble import assemble
 from features.feeds import stopped
 from features.kernels.blocks import threads
 from features.panel import Panel
@@ -28,10 +27,10 @@ from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from models.profile import missing_features
+from pipelines.asof import read_as_of
 from pipelines.inputs import Inputs, parse_inputs
 from sources.base import Source
 from sources.calendar import last_completed, sessions
-from sources.cleaning import LOOKBACKS, clean
 
 MIN_NAMES = 20
 # A session with fewer prices than this share of the usual number is a broken delivery, not a market.
@@ -135,25 +134,12 @@ def read_day(
     features = [declared[name] for name in names]
     # a session's market return is of those in the universe at the close before
     reach = max(max(feature.lookback for feature in features) + lookback - 1, market_lookback + 1)
-    wanted = reach + inputs.universe.lookback - 1
-    last = session.astype(datetime.date)
-    days = sessions(last - datetime.timedelta(days=int((wanted + max(LOOKBACKS.values())) * 1.5) + 30), last)
-    first = days[-wanted].astype(datetime.date)
-    tables = {}
-    for name in source.tables():
-        back = _reach(features, name, wanted, lookback) + LOOKBACKS.get(name, 1) - 1
-        tables[name] = source.read(name, days[-back].astype(datetime.date), last)
-    prices = tables["prices"]
-    if prices.empty or prices["date"].max() < pd.Timestamp(session):
-        newest = "none before it" if prices.empty else f"the last before it is {prices['date'].max():%Y-%m-%d}"
-        raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
-    cleaned = clean(tables, first, last)
-    # As in training, nothing that became known before the first price is there.
-    begin = np.searchsorted(days, cleaned.tables["prices"]["date"].min().to_numpy().astype("datetime64[D]"))
-    panel = assemble(cleaned.tables, days[max(begin, len(days) - wanted) :], inputs.universe)
+    tables = {name: _reach(features, name, lookback) for name in source.tables()}
+    known = read_as_of(source, session, reach, inputs.universe, tables)
+    panel = known.panel
     _refuse_thin(panel, session)
     rows, scale = _design(panel, features, inputs.target.horizon, lookback)
-    return Day(panel, rows, len(panel.dates) - 1, scale, data_digest=digest_tables(tables))
+    return Day(panel, rows, len(panel.dates) - 1, scale, data_digest=digest_tables(known.raw))
 
 
 def require_same_features(bundle: Bundle, inputs: Inputs) -> None:
@@ -204,11 +190,11 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
         )
 
 
-def _reach(features: Sequence[Feature], table: str, wanted: int, lookback: int) -> int:
-    """Sessions of a table that the features read; all that are wanted where none names its events."""
+def _reach(features: Sequence[Feature], table: str, lookback: int) -> int | None:
+    """Sessions of a table that the features read; None where no feature names its events."""
     events = {"fundamentals": "filings"}.get(table, table)
     readers = (one for one in features if any(name.partition(":")[0] == events for name in one.reads))
-    return max((one.lookback + lookback - 1 for one in readers), default=wanted)
+    return max((one.lookback + lookback - 1 for one in readers), default=None)
 
 
 def _refuse_thin(panel: Panel, session: np.datetime64) -> None:

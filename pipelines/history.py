@@ -16,7 +16,7 @@ from core.errors import DataError
 from core.files import digest_tree, read_json, read_parquet
 from core.progress import progress
 from monitoring.upkeep import BROKEN, HINDSIGHT, MISSING, SERVED
-from sources.calendar import sessions
+from sources.calendar import sessions_until
 
 MANIFEST = "manifest.json"
 _NEEDED = ("date", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong")
@@ -60,7 +60,7 @@ def read_history(folder: Path, last: np.datetime64, limit: int) -> History:
         Not one folder of signals lies in the span.
     """
     found = _folders(folder)
-    span = sessions(last - np.timedelta64(limit * 2 + 30, "D"), last)[-limit:]
+    span = sessions_until(last, limit)
     inside = sorted(day for day in found if span[0] <= day <= last)
     if not inside:
         raise DataError(

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from core.errors import BundleError, DataError, GovernanceError, SignalsError
 from core.files import digest_file, read_json, write_json, write_text
 from core.params import parse
-from features.assemble import assemble
 from features.panel import Panel
 from features.target import TargetRule, make_target
 from features.universe import UniverseRule
@@ -34,6 +33,7 @@ from monitoring.exposition import exposition
 from monitoring.monitor import STACK, Monitor, Reference, monitor
 from monitoring.realised import realise
 from monitoring.rules import Finding, MonitoringRule
+from pipelines.asof import read_as_of
 from pipelines.console import Printer
 from pipelines.day import read_day, resolve_session
 from pipelines.history import read_history
@@ -42,7 +42,6 @@ from pipelines.params import Settings, load_settings, parse_inputs
 from reporting.monitor import monitor_page
 from sources.base import Source
 from sources.calendar import sessions
-from sources.cleaning import LOOKBACKS, clean
 
 _NOT_LAYERS = ("date", "holdout", "part", "regime", "net", "cost", "turnover")
 
@@ -188,17 +187,9 @@ def read_prices(
 
     Reaches back what betas, universe and cleaning look back on, so that outcomes are those of the training path.
     """
-    last = session.astype(datetime.date)
-    back = target.beta_window + universe.lookback + 2
-    before = sessions(first - datetime.timedelta(days=(back + max(LOOKBACKS.values())) * 2 + 30), first)
-    begin = before[-min(len(before), back)].astype(datetime.date)
-    raw = before[-min(len(before), back + LOOKBACKS["prices"])].astype(datetime.date)
-    tables = {"prices": source.read("prices", raw, last)}
-    if "securities" in source.tables():
-        tables["securities"] = source.read("securities")
-    cleaned = clean(tables, begin, last).tables
-    start = cleaned["prices"]["date"].min().date()
-    return assemble(cleaned, sessions(start, last), universe)
+    # The return of a beta's first session needs the close before it, and its market return the universe before that.
+    reach = len(sessions(first, session)) + target.beta_window + 2
+    return read_as_of(source, session, reach, universe, {"prices": None, "securities": None}).panel
 
 
 def _drift(bundle: Path, source: Source, session: np.datetime64, rule: MonitoringRule) -> pd.DataFrame:

@@ -8,23 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from core.errors import DataError, SessionError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_text
 from features.panel import Panel
+from features.registry import Feature
 from features.returns import market_return
 from market.catalogue import load_catalogue
 from market.scenarios import PARTS
 from models.regimes import RegimeRule
 from models.stress import STRESS, walk_forward_stress
+from pipelines.asof import AsOf, read_as_of
 from pipelines.books import BOOK_TABLES, book_inputs, wanted_features
 from pipelines.console import Printer
+from pipelines.day import last_rows
+from pipelines.holdings import holdings, sectors_of
 from pipelines.layout import BACKTEST, PARAMS, PREVIEW, PREVIEW_RISK, RISK, SIGNALS
 from pipelines.params import Settings, load_settings
-from pipelines.past import Past, holdings, read_past
-from portfolio.book_risk import BookRisk, book_risk
+from portfolio.book_risk import HISTORY, BookRisk, book_risk
 from portfolio.conditions import TRAILING
 from portfolio.performance import DrawdownState, checked_daily, drawdown_state
+from portfolio.styles import LOOKBACK
 from portfolio.walk import Walk, walk
 from reporting.page import format_value
 from reporting.risk import (
@@ -41,6 +46,8 @@ MOST_SESSIONS = 63
 """Signals in a row that a book is walked over, at most."""
 SETTLED = 21
 """Sessions after which a book does not remember that it began in cash."""
+_REACH = max(LOOKBACK, HISTORY + 1)
+"""Sessions that loadings and scenarios of losses look back on."""
 
 
 def risk(
@@ -75,7 +82,8 @@ def risk(
     catalogue = load_catalogue(*scenarios)
     folder = _signals_of(root / (PREVIEW if preview else SIGNALS), as_of, preview)
     session = pd.Timestamp(folder.name.removeprefix("date=")).to_numpy().astype("datetime64[D]")
-    past = read_past(settings, session, BOOK_TABLES)
+    tables = dict.fromkeys(("prices", "securities", *BOOK_TABLES))
+    past = read_as_of(settings.open_source(), session, _REACH, settings.universe, tables)
     days = _days_of(folder.parent, past.panel)
     warnings = ["PREVIEW: the signals are not promoted, the book is not for trading"] if preview else []
     if len(days) < SETTLED:
@@ -90,7 +98,9 @@ def risk(
     why = "" if book.targets[-1].any() else _why_in_cash(book)
     measured = None
     if not why:
-        measured = book_risk(holdings(past.panel, past.sectors, book.targets[-1]), catalogue)
+        measured = book_risk(
+            holdings(past.panel, sectors_of(past.tables.get("securities")), book.targets[-1]), catalogue
+        )
         told, page = plain(measured, state), risk_page(measured, state, title, subtitle, warnings)
     else:
         told, page = plain_cash(str(session), why, state), cash_page(why, state, title, subtitle, warnings)
@@ -161,7 +171,7 @@ def _days_of(folder: Path, panel: Panel) -> list[pd.DataFrame]:
     return found
 
 
-def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[Walk, list[str]]:
+def wanted_book(settings: Settings, past: AsOf, signals: pd.DataFrame) -> tuple[Walk, list[str]]:
     """The book of the backtest over served signals, from cash on, and what a reader must know of it.
 
     Parameters
@@ -179,11 +189,22 @@ def wanted_book(settings: Settings, past: Past, signals: pd.DataFrame) -> tuple[
         notes.append("the bundle tells no regimes: the probability of stress is told from the prices of the last years")
         p_stress = walk_forward_stress(market_return(panel), [int(places[0])], RegimeRule())
     wanted = [feature for feature in settings.inputs.features if feature.name in wanted_features(rule)]
-    features = past.features(wanted, TRAILING + len(places) - 1)
+    features = _last_features(panel, wanted, TRAILING + len(places) - 1)
     market, told = book_inputs(
-        panel, signals, p_stress, features, past.securities, rule=settings.portfolio, horizon=horizon
+        panel, signals, p_stress, features, past.tables.get("securities"), rule=settings.portfolio, horizon=horizon
     )
     return walk(market, told, rule, start=int(places[0])), notes
+
+
+def _last_features(panel: Panel, wanted: Sequence[Feature], sessions: int) -> dict[str, NDArray[np.float64]]:
+    """`(T, N)` of features by name, in the last sessions alone; those whose inputs are missing are left out."""
+    known = [feature for feature in wanted if not feature.missing(panel)]
+    count = min(sessions, len(panel.dates))
+    values = last_rows(panel, known, count) if known else np.empty((count, len(panel.symbols), 0))
+    out = {feature.name: np.full(panel.shape, np.nan) for feature in known}
+    for place, feature in enumerate(known):
+        out[feature.name][-count:] = values[:, :, place]
+    return out
 
 
 def _why_in_cash(book: Walk) -> str:

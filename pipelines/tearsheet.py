@@ -14,10 +14,10 @@ from features.panel import pivot
 from governance.reports import MADE_OF, digests
 from market.catalogue import load_catalogue
 from pipelines.console import Printer
+from pipelines.holdings import holdings, sectors_of
 from pipelines.layout import BACKTEST, BUNDLE, CLEAN, PARAMS, REPORTS, TEAR_SHEET
 from pipelines.panels import load_panel
 from pipelines.params import Settings, load_settings
-from pipelines.past import holdings, sectors_of
 from pipelines.stages import out_of_date
 from portfolio.book_risk import LEVELS, BookRisk, book_risk
 from portfolio.forecasts import DEFAULT, MIN_JUDGED, Judged, judge

@@ -51,6 +51,20 @@ def sessions(
     return days[low:high]
 
 
+def sessions_until(day: np.datetime64, count: int, exchange: str = EXCHANGE) -> Dates:
+    """The last `count` trading sessions on or before a day, ascending.
+
+    Returns
+    -------
+    `(count,)` datetime64[D]
+    """
+    # A year has 252 sessions in 365 days, 1.45 days per session; a month more covers holidays and most closings.
+    span = count * 3 // 2 + 30
+    while len(found := sessions(day - np.timedelta64(span, "D"), day, exchange)) < count:
+        span *= 2
+    return found[len(found) - count :]
+
+
 def last_completed(now: datetime.datetime, exchange: str = EXCHANGE) -> np.datetime64:
     """Last session whose close lies at or before a moment.
 

@@ -42,8 +42,8 @@ def test_a_missing_column_is_named_with_its_table(capsys: pytest.CaptureFixture[
     assert split_available([plain, margin, fear], panel) == ([plain], [margin, fear])
     assert capsys.readouterr().err == "skipped for want of VIX, filings.gross_profit: margin, fear\n"
     # The column is read from its table for as long as the feature looks back.
-    assert _reach([plain, margin, fear], "fundamentals", 100, 1) == 9
-    assert _reach([plain, margin, fear], "fundamentals", 100, 20) == 9 + 19
+    assert _reach([plain, margin, fear], "fundamentals", 1) == 9
+    assert _reach([plain, margin, fear], "fundamentals", 20) == 9 + 19
 
 
 @pytest.fixture(scope="module")
