@@ -32,6 +32,8 @@ from models.stability import UNKNOWN_REGIME, VolatilityRule, market_regimes, siz
 _PREFIX = "signal_"
 CALIBRATION_BINS = 20
 _TOP_FEATURES = 15
+# Sectors known for a smaller share of the rows say nothing about the signal.
+_LEAST_SECTORS_KNOWN = 0.5
 # Bootstrap blocks must outlast the overlap, and leave enough of them in a year.
 _OVERLAPS_OF_BLOCKS = 2
 _LADDER = ["fold", "rung", "against", "difference", "t", "sessions", "chosen"]
@@ -157,7 +159,8 @@ def evaluate(
     daily = _daily_ic(rows, columns, session, dates, rule)
     regimes = market_regimes(market, rule.regimes)
     told = regimes.reindex(daily["date"]).fillna(UNKNOWN_REGIME)
-    sector = rows["sector"].astype(object).where(rows["sector"].notna(), "unknown").astype(str)
+    known = rows["sector"].notna()
+    sector = rows["sector"].astype(object).where(known & (known.mean() >= _LEAST_SECTORS_KNOWN), None)
     inside = rank_ic_by(rows["signal"], rows["forward"], session, sector, rule.min_names_group)
     sizes = None
     if "size" in rows:

@@ -84,7 +84,7 @@ def stability(
     regime
         Regime label of each of those days.
     inside
-        Daily rank IC inside each sector, one column a sector.
+        Daily rank IC inside each known sector, one column a sector.
     sizes
         Daily rank IC inside each third by size, one column a third; None where no size is known.
 
@@ -93,7 +93,7 @@ def stability(
     figures
         `positive_years`, `positive_sectors` (shares), `worst_year_ic`, `worst_sector_ic`,
         `worst_size_ic`, `worst_regime_ic`, and the rank IC by name in `years`, `sectors`, `sizes`,
-        `regimes`; NaN where a group has no day.
+        `regimes`; NaN where a group has no day, and for `positive_sectors` with fewer than two sectors.
     tables
         `by_year`, `by_sector`, `by_size`, `by_regime`: days, rank IC, Newey-West t, ICIR.
     """
@@ -106,7 +106,8 @@ def stability(
     figures = {
         "positive_years": _positive(by_year),
         "worst_year_ic": float(by_year["rank_ic"].min()),
-        "positive_sectors": _positive(by_sector),
+        # one sector alone says nothing about others
+        "positive_sectors": _positive(by_sector) if len(by_sector) > 1 else float("nan"),
         "worst_sector_ic": float(by_sector["rank_ic"].min()),
         "worst_size_ic": float(by_size["rank_ic"].min()),
         "worst_regime_ic": float(told["rank_ic"].min()),

@@ -4,6 +4,7 @@ import pytest
 from scipy.stats import kurtosis, skew
 
 from core.errors import DataError
+from governance.gates import Evidence, GateRule, GovernanceRule, judge
 from models.evaluation import EvaluationRule, evaluate
 from models.overfitting import dsr, trial_variance
 from models.scoring import default_lags, newey_west_t
@@ -217,6 +218,22 @@ def test_an_unknown_size_takes_nothing_away(inputs, result):
     assert judged.tables["by_size"].empty
     assert judged.metrics["stability"].pop("sizes") == {}
     np.testing.assert_equal(judged.metrics["test"], result.metrics["test"])
+
+
+@pytest.mark.parametrize(
+    ("known", "sectors", "positive"),
+    [(0.0, [], np.nan), (0.4, [], np.nan), (0.6, ["Energy", "Tech"], 1.0), (1.0, ["All"], np.nan)],
+)
+def test_sectors_that_nobody_knows_are_not_measured(inputs, known: float, sectors: list[str], positive: float) -> None:
+    outcomes = inputs["outcomes"]
+    first = np.arange(len(outcomes)) % NAMES % 20 < 20 * known
+    sector = outcomes["sector"].where(first, None) if known < 1 else "All"
+    metrics = evaluate(**{**inputs, "outcomes": outcomes.assign(sector=sector)}).metrics
+    assert sorted(metrics["stability"]["sectors"]) == sectors
+    assert metrics["stability"]["positive_sectors"] == pytest.approx(positive, nan_ok=True)
+    rule = GateRule(name="sectors", metric="stability.positive_sectors", min=0.6, reason="a test of it")
+    verdict = judge(rule, GovernanceRule(gates=[rule]), Evidence(metrics, {}, {}, "", pd.DataFrame()))
+    assert verdict.passed == (positive == 1.0)
 
 
 def test_a_planted_signal_is_superior_in_the_holdout_alone(inputs, result):
