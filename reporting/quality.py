@@ -40,6 +40,7 @@ RULES: dict[str, str] = {
     "gap_over_10_sessions": "More than ten sessions in a row without a bar. They stay empty.",
     # fundamentals
     "period_after_available": "A filing that describes a period which had not ended. It is removed.",
+    "known_too_early": "A filing known within a week of its period's end, before any company files. It is removed.",
     "repeated_in_one_session": "One period filed more than once for the same session. The last one counts.",
     "other_entity": "Assets and revenue of another size than the firm's usual ones: most likely a subsidiary's filing. "
     "It is removed.",
@@ -56,6 +57,8 @@ RULES: dict[str, str] = {
     "repeated_text": "The same text about the same symbol within days: a retweet or an advertisement. It is marked, "
     "and is no news.",
     "no_value": "A market-wide series without a value that day, such as a holiday. It is removed.",
+    "known_on_the_day_observed": "A value known on the day that it describes: right for a price at the close, "
+    "look-ahead for a figure of the whole day, week or month. It is kept; give a later available_date or a lag where it is one.",
     "available_before_observed": "A value that was available before the day it describes. It is removed.",
 }
 """What each rule means and why it acts as it does, in plain words."""

@@ -88,6 +88,8 @@ def clean_macro(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64) 
     findings.add("no_value", "row dropped", unknown, example)
     early = (frame["date"] > frame["available_date"]).to_numpy() & ~unknown
     findings.add("available_before_observed", "row dropped", early, example)
+    same = (frame["date"] == frame["available_date"]).to_numpy() & ~unknown
+    findings.add("known_on_the_day_observed", "row kept", same, example)
     out = frame[~unknown & ~early].sort_values(["session", "series", "date"], kind="stable")
     out = out.drop_duplicates(["session", "series"], keep="last", ignore_index=True)
     return out[["session", "series", "value"]], findings.frame()
@@ -111,6 +113,8 @@ def clean_alternative(
     findings.add("no_value", "row dropped", unknown, example)
     early = (frame["date"] > frame["available_date"]).to_numpy() & ~unknown
     findings.add("available_before_observed", "row dropped", early, example)
+    same = (frame["date"] == frame["available_date"]).to_numpy() & ~unknown
+    findings.add("known_on_the_day_observed", "row kept", same, example)
     key = ["session", "symbol", "series", "date"]
     out = frame[~unknown & ~early].sort_values([*key, "available_date"], kind="stable")
     out = out.drop_duplicates(key, keep="last", ignore_index=True)

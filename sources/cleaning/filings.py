@@ -6,11 +6,13 @@ as they stood then. What was wrong is dropped or made unknown; nothing is replac
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from core.errors import DataError
 from sources.calendar import session_of_date
 from sources.cleaning.findings import Findings
 from sources.cleaning.past import Mask, Past, Values, median_of_known
@@ -22,6 +24,11 @@ HISTORY_DAYS = 1100
 """Calendar days within which an earlier filing counts: three annual ones and a late fourth."""
 LOOKBACK = 770
 """Sessions that cover `HISTORY_DAYS`."""
+
+LEAST_DELAY_DAYS = 7
+"""Days after the end of its period before which no filing is known: the fastest companies take two to three weeks."""
+MIN_DATED = 20
+"""Rows of a source from which on most of them being too early is no accident."""
 
 MIN_PREVIOUS = 2
 # A subsidiary or a namesake is another size altogether; mergers within a quarter stay below this.
@@ -60,6 +67,11 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
         outstanding shares on the split basis of the prices, NaN where unknown; per-share items stay as reported.
     DataFrame
         Findings of the wanted rows.
+
+    Raises
+    ------
+    DataError
+        Most filings of a source are known before any company has filed.
     """
     frame = frame.assign(
         session=session_of_date(frame["available_date"]).astype(DATE),
@@ -84,8 +96,11 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
 
     extras = [name for name in FUNDAMENTAL_EXTRAS if name in frame]
     values = {name: frame[name].to_numpy(np.float64).copy() for name in (*FUNDAMENTAL_VALUES, "shares", *extras)}
-    impossible = (frame["period_end"] > frame["available_date"]).to_numpy()
-    file("period_after_available", "row dropped", impossible)
+    delay = (frame["available_date"] - frame["period_end"]).dt.days.to_numpy()
+    _refuse_early(source, delay, words)
+    file("period_after_available", "row dropped", delay <= 0)
+    file("known_too_early", "row dropped", (delay > 0) & (delay < LEAST_DELAY_DAYS))
+    impossible = delay < LEAST_DELAY_DAYS
     repeated = (frame.duplicated([*KEY, "session"], keep="last")).to_numpy() & ~impossible
     file("repeated_in_one_session", "last row kept", repeated)
     for writer, columns in ZERO_MEANS_MISSING.items():
@@ -110,6 +125,19 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
 
     out = frame[["session", *KEY, "income_months", "cashflow_months"]].assign(**values)[[*COLUMNS, *extras]]
     return out[keep & wanted].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
+
+
+def _refuse_early(source: NDArray[np.object_], delay: NDArray[np.int64], words: Callable[[int], str]) -> None:
+    """Refuse a source most of whose filings are known before any company has filed: its dates mean something else."""
+    for name, rows in pd.Series(delay < LEAST_DELAY_DAYS).groupby(source):
+        if len(rows) >= MIN_DATED and rows.mean() > 0.5:
+            first = int(rows.index[rows.to_numpy()][0])
+            raise DataError(
+                f"fundamentals: {int(rows.sum()):,} of {len(rows):,} rows of source {name!r} have an available_date "
+                f"fewer than {LEAST_DELAY_DAYS} days after their period_end (first {words(first)}, "
+                f"{delay[first]} days), before any company has filed: give the day on which each filing became known, "
+                "or the period's end plus a safe delay (45 days for quarters, 90 for years)"
+            )
 
 
 class _History:

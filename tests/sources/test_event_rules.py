@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.errors import DataError
 from sources.cleaning.events import clean_alternative, clean_earnings, clean_macro, clean_posts, clean_securities
 from sources.cleaning.filings import HISTORY_DAYS, clean_filings
 from sources.schemas import FUNDAMENTAL_VALUES, normalise
@@ -98,6 +99,36 @@ def test_period_after_availability_is_dropped() -> None:
     out, found = filings(quarters(4, available_date={1: pd.Timestamp("2012-06-29")}))
     assert found == {"period_after_available": 1}
     assert len(out) == 3
+
+
+@pytest.mark.parametrize(
+    ("day", "rule"),
+    [
+        ("2012-06-29", "period_after_available"),
+        ("2012-06-30", "period_after_available"),
+        ("2012-07-01", "known_too_early"),
+        ("2012-07-06", "known_too_early"),
+        ("2012-07-07", None),
+    ],
+)
+def test_a_filing_known_before_any_company_files_is_dropped(day: str, rule: str | None) -> None:
+    out, found = filings(quarters(4, available_date={1: pd.Timestamp(day)}))
+    assert found == ({} if rule is None else {rule: 1})
+    assert len(out) == (4 if rule is None else 3)
+
+
+@pytest.mark.parametrize("days", [-3, 0, 6])
+def test_a_source_whose_filings_are_known_too_early_is_refused(days: int) -> None:
+    frame = quarters(24)
+    for name in ("period_end", "available_date"):
+        frame[name] -= pd.DateOffset(years=2)
+    early = frame.assign(available_date=frame["period_end"] + pd.Timedelta(days=days))
+    mixed = pd.concat([early.iloc[:13], frame.iloc[13:]])
+    for wrong, count in ((early, 24), (mixed, 13)):
+        with pytest.raises(DataError, match=rf"{count} of 24 rows of source .* fewer than 7 days .*2010-03-31"):
+            filings(wrong)
+    kept, _ = filings(pd.concat([early.iloc[:12], frame.iloc[12:]]))
+    assert len(kept) == 12
 
 
 def test_restated_filing_keeps_both_rows_in_their_own_sessions() -> None:
@@ -198,6 +229,17 @@ def test_a_series_of_the_users_own_keeps_its_revisions() -> None:
         "available_before_observed": "card",
         "no_value": "card",
     }
+
+
+def test_a_value_known_on_its_own_day_is_kept_and_named() -> None:
+    days = pd.to_datetime(["2014-01-31", "2014-02-28"])
+    frame = pd.DataFrame({"series": "sales", "symbol": "AA", "date": days, "available_date": days, "value": 1.0})
+    frame.loc[1, "available_date"] += pd.Timedelta(days=6)
+    for table, clean in (("macro", clean_macro), ("alternative", clean_alternative)):
+        columns = frame.drop(columns="symbol") if table == "macro" else frame
+        out, found = clean(normalise(table, columns, table), FIRST, LAST)
+        assert len(out) == 2
+        assert found[["rule", "rows", "action"]].values.tolist() == [["known_on_the_day_observed", 1, "row kept"]]
 
 
 def test_securities() -> None:
