@@ -80,7 +80,10 @@ def read_as_of(
     dates = raw["prices"]["date"]
     if dates.empty or dates.max() < pd.Timestamp(session):
         newest = "none before it" if dates.empty else f"the last before it is {dates.max():%Y-%m-%d}"
-        raise SessionError(f"the data has no prices for {session} ({newest}): deliver that session, or pick another")
+        raise SessionError(
+            f"the data has no prices for {session} ({newest}): deliver that session, pick another, or, if the "
+            "exchange was closed, list it under data.closings in params.yaml"
+        )
     cleaned = clean(raw, days[-wanted].astype(datetime.date), last).tables
     # As in training, nothing that became known before the first price is there.
     begin = int(np.searchsorted(days, cleaned["prices"]["date"].min().to_numpy().astype("datetime64[D]")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,10 +12,11 @@ from core.files import atomic_directory, write_json, write_parquet, write_text
 from features.assemble import assemble
 from features.panel import Panel
 from pipelines.layout import CLEAN, QUALITY, RAW
-from pipelines.panels import session_range
+from pipelines.panels import closing_remedy, session_range
 from pipelines.stage import Settings, run_stage
 from pipelines.tables import read_tables, write_tables
 from reporting.quality import quality_page, quality_summary
+from sources.calendar import sessions
 from sources.cleaning import clean
 
 _DATED = ("date", "session", "available_date", "created_at")
@@ -27,6 +29,7 @@ def main(settings: Settings) -> None:
     cleaned = clean(raw, first, last)
     panel = assemble(cleaned.tables, session_range(cleaned.tables["prices"]), settings.universe)
     counts = count_tables(raw, cleaned.tables)
+    _note_days(raw["prices"], panel)
     coverage = measure_coverage(panel)
     write_tables(CLEAN, cleaned.tables)
     with atomic_directory(QUALITY) as folder:
@@ -37,6 +40,20 @@ def main(settings: Settings) -> None:
         f"cleaned {len(cleaned.tables['prices']):,} price rows; {int(cleaned.findings['rows'].sum()):,} findings; "
         f"universe {panel.universe[-1].sum()} of {len(panel.symbols)} symbols on {panel.dates[-1]}"
     )
+
+
+def _note_days(prices: pd.DataFrame, panel: Panel) -> None:
+    """Name the days on which the calendar and the prices disagree, and how to declare them."""
+    if remedy := closing_remedy(panel):
+        print(f"prices{remedy}", file=sys.stderr)
+    days = np.unique(prices["date"].to_numpy().astype("datetime64[D]"))
+    outside = np.sort(days[~np.isin(days, sessions(days.min(), days.max()))])
+    if len(outside):
+        print(
+            f"prices: rows on {len(outside)} days that are not sessions of the exchange are dropped, the last on "
+            f"{outside[-1]}: if the exchange was open, list such days under data.openings in params.yaml",
+            file=sys.stderr,
+        )
 
 
 def count_tables(raw: Mapping[str, pd.DataFrame], cleaned: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

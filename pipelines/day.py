@@ -29,7 +29,8 @@ from models.dataset import Dataset, assemble_dataset
 from models.profile import missing_features
 from pipelines.asof import read_as_of
 from pipelines.inputs import Inputs, parse_inputs
-from sources.base import Source
+from pipelines.panels import closing_remedy
+from sources.base import Source, last_session
 from sources.calendar import last_completed, sessions
 
 MIN_NAMES = 20
@@ -93,7 +94,7 @@ def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
         It is no date or no session of the exchange.
     """
     if as_of == "latest":
-        return source.last_day()
+        return last_session(source)
     if as_of is None:
         return last_completed(datetime.datetime.now(datetime.UTC))
     try:
@@ -186,7 +187,7 @@ def refuse_silent(day: Day, bundle: Bundle, session: np.datetime64) -> None:
         raise DataError(
             f"{session}: {first.feature} is known for {first.coverage:.0%} of the symbols, never for fewer than "
             f"{first.floor:.0%} in the last year of training ({len(missing)} such features): the delivery is "
-            "incomplete; deliver it again"
+            f"incomplete; deliver it again{closing_remedy(day.panel)}"
         )
 
 
@@ -203,7 +204,7 @@ def _refuse_thin(panel: Panel, session: np.datetime64) -> None:
     if priced[-1] < MIN_COVERAGE * usual:
         raise DataError(
             f"{session}: only {priced[-1]} symbols have a usable price, {usual:.0f} are usual: "
-            "the delivery is incomplete; deliver it again"
+            f"the delivery is incomplete; deliver it again{closing_remedy(panel)}"
         )
     members = int(panel.universe[-1].sum())
     if members < MIN_NAMES:

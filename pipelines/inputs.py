@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from core.errors import ConfigError
 from core.params import Day, Params, parse, read_yaml
@@ -21,16 +21,19 @@ from features.universe import UniverseRule
 from governance.gates import GovernanceRule
 from models.outlook import StanceRule
 from sources.base import PROVIDERS, Source, open_source
+from sources.calendar import declare
 from sources.embeddings import EmbeddingParams, WithNovelty, load_model
 
 
 class DataChoice(Params):
-    """Which provider the tables come from, and the days to use."""
+    """Which provider the tables come from, the days to use, and sessions that the calendar does not know."""
 
     source: str
     path: str = "data/files"
     start: Day | None = None
     end: Day | None = None
+    closings: list[Day] = Field(default=[])
+    openings: list[Day] = Field(default=[])
     embeddings: EmbeddingParams | None = None
 
     @model_validator(mode="after")
@@ -86,6 +89,8 @@ class Serving:
 def load_serving(path: Path) -> Serving:
     """Read and validate the sections `data`, `daily` and `governance` of params.yaml; the others are not looked at.
 
+    The closings and openings of `data` hold for the process from here on.
+
     Raises
     ------
     ConfigError
@@ -96,6 +101,7 @@ def load_serving(path: Path) -> Serving:
         if key not in values:
             raise ConfigError(f"{key} is missing from params.yaml: add it (see the file's version in git)")
     data, provider = parse_data(values)
+    declare(data.closings, data.openings)
     return Serving(
         root=path.parent,
         data=data,

@@ -24,6 +24,7 @@ from monitoring.rules import MonitoringRule
 from pipelines.inputs import DailyRule, DataChoice, Inputs, chosen, open_tables, parse_data, parse_inputs
 from portfolio.portfolio_rule import PortfolioRule
 from sources.base import Source
+from sources.calendar import declare
 
 
 class Seed(Params):
@@ -83,6 +84,9 @@ class Settings:
             **{name: _plain(getattr(self, name)) for name in _BLOCKS},
         }
         del blocks["data"]["path"]
+        for name in ("closings", "openings"):
+            if not blocks["data"][name]:  # a bundle without declarations keeps its bytes
+                del blocks["data"][name]
         if self.data.embeddings:
             del blocks["data"]["embeddings"]["model"]
         return {section: blocks[section] for section in sections}
@@ -112,14 +116,16 @@ _KEYS = ("seed", "data", "features", "layers", *_BLOCKS)
 
 
 def load_settings(path: Path) -> Settings:
-    """Read and validate params.yaml.
+    """Read and validate params.yaml; its closings and openings hold for the process from here on.
 
     Raises
     ------
     ConfigError
         Names the key, its value, and what is allowed.
     """
-    return parse_settings(read_yaml(path), path.parent)
+    settings = parse_settings(read_yaml(path), path.parent)
+    declare(settings.data.closings, settings.data.openings)
+    return settings
 
 
 def parse_settings(values: Mapping[str, Any], root: Path = Path()) -> Settings:

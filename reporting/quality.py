@@ -58,7 +58,7 @@ RULES: dict[str, str] = {
     "and is no news.",
     "no_value": "A market-wide series without a value that day, such as a holiday. It is removed.",
     "known_on_the_day_observed": "A value known on the day that it describes: right for a price at the close, "
-    "look-ahead for a figure of the whole day, week or month. It is kept; give a later available_date or a lag where it is one.",
+    "look-ahead for a figure of the whole day, week or month. It is kept; where it is, give a later available_date.",
     "available_before_observed": "A value that was available before the day it describes. It is removed.",
 }
 """What each rule means and why it acts as it does, in plain words."""

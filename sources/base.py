@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
+from core.errors import SessionError
 from core.params import parse
 from core.registry import Registry
+from sources.calendar import Dates, sessions
 
 
 class Source(Protocol):
@@ -37,8 +39,32 @@ class Source(Protocol):
         ...
 
     def last_day(self) -> np.datetime64:
-        """Last day that has a price; what `read` would refuse may count."""
+        """Last day that has a price, a session or not; what `read` would refuse may count."""
         ...
+
+
+def last_session(source: Source) -> np.datetime64:
+    """The latest session of the data: rows on days that the exchange was closed do not count.
+
+    Raises
+    ------
+    SessionError
+        No price lies on a session.
+    """
+    last = source.last_day()
+    if (near := _last_of(np.array([last]))) is None:
+        near = _last_of(source.read("prices")["date"].to_numpy().astype("datetime64[D]"))
+    if near is None:
+        raise SessionError(
+            f"no price up to {last} lies on a session of the exchange: check the dates, or declare data.openings"
+        )
+    return near
+
+
+def _last_of(days: Dates) -> np.datetime64 | None:
+    """The latest of the days that is a session; None where none is."""
+    found = days[np.isin(days, sessions(days.min(), days.max()))]
+    return found.max() if len(found) else None
 
 
 class Provider(Protocol):

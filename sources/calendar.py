@@ -1,32 +1,90 @@
-"""The exchange's sessions, and the session at whose close something may be used."""
+"""The exchange's sessions, and the session at whose close something may be used.
+
+What `exchange_calendars` does not know can be declared: days on which the exchange was closed or open against its
+table (params.yaml: `data.closings`, `data.openings`). A declaration holds for the process, as the exchange does, so
+that no question about sessions can miss it; it is made where params.yaml is read.
+"""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sources.timetable import EXCHANGE, Dates, timetable
+from core.errors import ConfigError
+from sources.timetable import EXCHANGE, FIRST, LAST, Dates, timetable
 
 _BLOCK_YEARS = 20
+_USUAL_CLOSE = datetime.time(16, tzinfo=ZoneInfo("America/New_York"))
+
+Days = tuple[datetime.date, ...]
+_declared: tuple[Days, Days] = (), ()
+
+
+def declare(closings: Sequence[datetime.date] = (), openings: Sequence[datetime.date] = ()) -> None:
+    """Declare days on which the exchange was closed or open against the calendar; replaces what was declared before.
+
+    Parameters
+    ----------
+    closings
+        Sessions of the calendar on which the exchange did not open.
+    openings
+        Days that the calendar calls closed and on which it did; they close at the usual time.
+
+    Raises
+    ------
+    ConfigError
+        A closing is not a session of the calendar, or an opening is one.
+    """
+    global _declared
+    for name, days in (("closings", closings), ("openings", openings)):
+        for day in days:
+            if not FIRST <= day.year <= LAST:
+                raise ConfigError(f"data.{name}: {day} lies outside the years {FIRST} to {LAST}: correct the date")
+            known, _ = _block(EXCHANGE, day.year - day.year % _BLOCK_YEARS, ((), ()))
+            if (np.datetime64(day) in known) == (name == "openings"):
+                raise ConfigError(
+                    f"data.{name}: {day} is {'' if name == 'openings' else 'not '}a session of {EXCHANGE} in "
+                    f"exchange_calendars {version('exchange_calendars')} already: correct or remove the date"
+                )
+    _declared = tuple(sorted(set(closings))), tuple(sorted(set(openings)))
 
 
 @lru_cache(maxsize=16)
-def _block(exchange: str, year: int) -> tuple[Dates, Dates]:
+def _block(exchange: str, year: int, declared: tuple[Days, Days]) -> tuple[Dates, Dates]:
     """Sessions and their closing times (UTC) of `_BLOCK_YEARS` years from `year`."""
     days, closes = timetable(exchange, year, year + _BLOCK_YEARS - 1)
+    if exchange == EXCHANGE and any(declared):
+        days, closes = _amended(days, closes, year, declared)
     days.flags.writeable = closes.flags.writeable = False
     return days, closes
+
+
+def _amended(days: Dates, closes: Dates, year: int, declared: tuple[Days, Days]) -> tuple[Dates, Dates]:
+    """A block without the declared closings and with the declared openings."""
+    kept = ~np.isin(days, np.array(declared[0], "datetime64[D]"))
+    opened = [day for day in declared[1] if year <= day.year < year + _BLOCK_YEARS]
+    ends = [
+        datetime.datetime.combine(day, _USUAL_CLOSE).astimezone(datetime.UTC).replace(tzinfo=None) for day in opened
+    ]
+    days = np.concatenate([days[kept], np.array(opened, "datetime64[D]")])
+    closes = np.concatenate([closes[kept], np.array(ends, "datetime64[us]")])
+    order = np.argsort(days)
+    return days[order], closes[order]
 
 
 def _schedule(exchange: str, first: np.datetime64, last: np.datetime64) -> tuple[Dates, Dates]:
     """Sessions and closing times that cover `[first, last]` and at least two weeks after it."""
     start = _year(first)
     stop = _year(last.astype("datetime64[D]") + np.timedelta64(14, "D"))
-    blocks = [_block(exchange, year) for year in range(start - start % _BLOCK_YEARS, stop + 1, _BLOCK_YEARS)]
+    years = range(start - start % _BLOCK_YEARS, stop + 1, _BLOCK_YEARS)
+    blocks = [_block(exchange, year, _declared) for year in years]
     return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
 
 

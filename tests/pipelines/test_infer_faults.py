@@ -20,6 +20,7 @@ from pipelines.backfill import backfill
 from pipelines.infer import infer, whole_day
 from pipelines.log import Log
 from pipelines.tables import read_tables
+from sources.calendar import declare
 
 pytestmark = pytest.mark.slow
 
@@ -286,3 +287,29 @@ def test_the_command_ends_with_one_line_and_the_exit_code(job) -> None:
     assert done.returncode == 4
     assert done.stdout == ""
     assert done.stderr == "error: --end 'soon' is no date: write YYYY-MM-DD\n"
+
+
+def test_rows_after_the_last_session_do_not_move_the_latest(job) -> None:
+    file = job.root / "data/files/prices.parquet"
+    prices = pd.read_parquet(file)
+    saturday = prices[prices["date"] == DAYS[-1]].assign(date=pd.Timestamp("2016-12-31"))
+    pd.concat([prices, saturday]).to_parquet(file)
+    assert infer("latest") == day_folder(job)
+
+
+def test_a_closing_that_the_calendar_does_not_know_is_declared_and_the_job_goes_on(job) -> None:
+    file = job.root / "data/files/prices.parquet"
+    prices = pd.read_parquet(file)
+    prices[prices["date"] != "2016-12-28"].to_parquet(file)
+    for session, code in (("2016-12-28", SessionError), ("2016-12-29", DataError), ("2016-12-30", DataError)):
+        with pytest.raises(code, match=r"data\.closings in params\.yaml"):
+            infer(session)
+    job.set_params({"data": {"closings": ["2016-12-28"]}})
+    try:
+        with pytest.raises(SessionError, match="2016-12-28 is no session"):
+            infer("2016-12-28")
+        for session in ("2016-12-29", "2016-12-30"):
+            assert whole_day(infer(session)) is not None
+    finally:
+        job.set_params({"data": {"closings": []}})
+        declare()

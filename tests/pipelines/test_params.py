@@ -11,7 +11,9 @@ import yaml
 
 from core.errors import ConfigError
 from core.params import read_yaml
+from pipelines.inputs import load_serving
 from pipelines.params import load_settings, parse_inputs, parse_settings
+from sources.calendar import sessions
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def test_the_repositorys_params_are_valid(repository: Path) -> None:
         (("data", "source"), "vendor", ["data.source", "'vendor'", "files, simulated"]),
         (("data", "start"), "soon", ["data.start", "'soon'", "YYYY-MM-DD"]),
         (("data", "simulated", "symbols"), -4, ["data.simulated.symbols", "-4"]),
+        (("data", "closings"), ["18.12.2017"], ["data.closings.0", "18.12.2017", "YYYY-MM-DD"]),
         (("data", "pth"), "x", ["data.pth", "unknown parameter"]),
         (("features", "families"), ["market", "tea_leaves"], ["tea_leaves", "market"]),
         (("features", "tea_leaves"), {}, ["features.tea_leaves", "unknown", "market"]),
@@ -114,3 +117,15 @@ def test_embeddings_are_off_and_their_folder_is_no_part_of_a_bundle(values: dict
     assert settings.resolved(("data",))["data"]["embeddings"] == {"digest": "d"}
     with pytest.raises(ConfigError, match=r"private/model is no folder"):
         settings.open_source()
+
+
+def test_declared_sessions_hold_from_where_params_are_read_and_are_part_of_a_bundle(values: dict, tmp_path) -> None:
+    assert not {"closings", "openings"} & set(parse_settings(values).resolved(("data",))["data"])
+    for load in (load_settings, load_serving):
+        for closings, count in ((["2017-12-18"], 4), ([], 5)):
+            values["data"]["closings"] = closings
+            (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+            load(tmp_path / "params.yaml")
+            assert len(sessions("2017-12-18", "2017-12-22")) == count
+    values["data"]["closings"] = ["2017-12-18"]
+    assert parse_settings(values).resolved(("data",))["data"]["closings"] == ["2017-12-18"]

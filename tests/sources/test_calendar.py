@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.errors import ConfigError, SessionError
 from sources import calendar
+from sources.base import last_session
+from sources.closing import superseded
 
 
 def days(*texts: str) -> np.ndarray:
@@ -85,3 +88,74 @@ def test_session_of_date_is_the_first_at_or_after(offset: int) -> None:
 )
 def test_the_last_completed_session_ends_with_its_close(moment: str, session: str) -> None:
     assert calendar.last_completed(datetime.datetime.fromisoformat(moment)) == np.datetime64(session)
+
+
+@pytest.fixture
+def declared():
+    """Declares for one test."""
+    yield calendar.declare
+    calendar.declare()
+
+
+def test_declarations_take_part_wherever_sessions_are_asked_for(declared) -> None:
+    closing, opening = datetime.date(2017, 12, 18), datetime.date(2017, 12, 25)
+    declared([closing], [opening])
+    found = calendar.sessions("2017-12-15", "2017-12-26")
+    expected = ["2017-12-15", *(f"2017-12-{day}" for day in (19, 20, 21, 22, 25, 26))]
+    assert np.array_equal(found, days(*expected))
+    assert np.array_equal(calendar.session_of_date(days("2017-12-16", "2017-12-23")), days("2017-12-19", "2017-12-25"))
+    moments = np.array(["2017-12-18T12:00", "2017-12-25T21:00", "2017-12-25T21:01"], "datetime64[us]")
+    assert np.array_equal(calendar.session_of_time(moments), days("2017-12-19", "2017-12-25", "2017-12-26"))
+    evening = datetime.datetime(2017, 12, 18, 23, tzinfo=datetime.UTC)
+    assert calendar.last_completed(evening) == np.datetime64("2017-12-15")
+    assert superseded(np.datetime64("2017-12-22")) == datetime.datetime(2017, 12, 25, 21, tzinfo=datetime.UTC)
+    declared()
+    assert np.datetime64(closing) in calendar.sessions(closing, closing)
+
+
+@pytest.mark.parametrize(
+    ("closings", "openings", "words"),
+    [
+        (["2017-12-25"], [], "data.closings: 2017-12-25 is not a session"),
+        ([], ["2017-12-18"], "data.openings: 2017-12-18 is a session"),
+        (["1989-01-03"], [], "data.closings: 1989-01-03 lies outside the years"),
+        ([], ["2040-01-01"], "data.openings: 2040-01-01 lies outside the years"),
+    ],
+)
+def test_an_impossible_declaration_is_refused(declared, closings: list[str], openings: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        declared(*([datetime.date.fromisoformat(day) for day in named] for named in (closings, openings)))
+    assert len(calendar.sessions("2017-12-18", "2017-12-26")) == 6
+
+
+class Prices:
+    """A source that has prices of one symbol on the given days."""
+
+    def __init__(self, *dates: str) -> None:
+        self.dates = days(*dates)
+
+    def last_day(self) -> np.datetime64:
+        return self.dates.max()
+
+    def read(self, table: str) -> pd.DataFrame:
+        return pd.DataFrame({"date": self.dates.astype("datetime64[ms]")})
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (["2017-12-28", "2017-12-29"], "2017-12-29"),
+        (["2017-12-29", "2017-12-30"], "2017-12-29"),  # a Saturday
+        (["2017-12-22", "2017-12-25"], "2017-12-22"),  # Christmas
+        (["2017-12-28", "2017-12-30", "2017-12-31"], "2017-12-28"),  # whose Friday is missing
+    ],
+)
+def test_the_latest_session_of_the_data_is_a_session_with_prices(dates: list[str], expected: str) -> None:
+    assert last_session(Prices(*dates)) == np.datetime64(expected)
+
+
+def test_data_without_a_session_has_no_latest(declared) -> None:
+    with pytest.raises(SessionError, match="no price up to 2017-12-25"):
+        last_session(Prices("2017-12-25"))
+    declared([], [datetime.date(2017, 12, 25)])
+    assert last_session(Prices("2017-12-25")) == np.datetime64("2017-12-25")
