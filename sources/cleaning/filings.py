@@ -127,7 +127,7 @@ def clean_filings(frame: pd.DataFrame, first: np.datetime64, last: np.datetime64
     return out[keep & wanted].sort_values(["session", *KEY], kind="stable", ignore_index=True), findings.frame()
 
 
-def _refuse_early(source: NDArray[np.object_], delay: NDArray[np.int64], words: Callable[[int], str]) -> None:
+def _refuse_early(source: NDArray[np.object_], delay: NDArray[np.integer], words: Callable[[int], str]) -> None:
     """Refuse a source most of whose filings are known before any company has filed: its dates mean something else."""
     for name, rows in pd.Series(delay < LEAST_DELAY_DAYS).groupby(source):
         if len(rows) >= MIN_DATED and rows.mean() > 0.5:
