@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from features.kernels.blocks import compiled
+from core.jit import compiled
 from features.panel import Array, Events
 
 Shape = tuple[int, int]

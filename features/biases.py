@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.kernels.blocks import compiled, dense, over_blocks
+from core.jit import compiled
+from features.kernels.blocks import dense, over_blocks
 from features.kernels.rolling import rolling_sum
 from features.panel import Array
 from features.windows import WEEK

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from core.jit import compiled
 from features.asof import ratio
-from features.kernels.blocks import compiled
 from features.panel import Array, Events
 from features.timeline import SAME_QUARTER
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.blocks import compiled
+from core.jit import compiled
 from features.panel import Array
 
 SOURCES = ("simulated", "pystock", "stockpup", "kaggle_nyse")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.blocks import compiled
+from core.jit import compiled
 from features.memo import remembered
 from features.panel import Array, Events
 from features.timeline import Timeline

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
+from core import NO_HOME
 from core.errors import ConfigError, GovernanceError
 from core.files import disk_errors
 from core.params import Params, parse, read_yaml
@@ -192,7 +193,7 @@ def create_key(person: str, root: Path) -> tuple[Path, Key]:
     Raises
     ------
     GovernanceError
-        There is one already, or the config folder lies in the checkout.
+        There is one already, or the config folder lies in the checkout or is not known.
     StorageError
         The disk refused.
     """
@@ -200,7 +201,10 @@ def create_key(person: str, root: Path) -> tuple[Path, Key]:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     person = require_name(person, "a key")
-    path = config_folder() / f"{_file_name(person)}.key"
+    folder = config_folder()
+    if folder is None:
+        raise GovernanceError("this user has no home folder: set XDG_CONFIG_HOME to the folder that keeps the key")
+    path = folder / f"{_file_name(person)}.key"
     if path.resolve().is_relative_to(root.resolve()):
         raise GovernanceError(f"{path} would lie in the checkout: set XDG_CONFIG_HOME to a folder outside it")
     secret = Ed25519PrivateKey.generate()
@@ -226,17 +230,21 @@ def _write_new(path: Path, secret: bytes) -> None:
         os.unlink(name)
 
 
-def config_folder() -> Path:
-    """The user's folder for private keys: `layered-signals` in XDG_CONFIG_HOME or ~/.config."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "layered-signals"
+def config_folder() -> Path | None:
+    """The user's folder for private keys: `layered-signals` in XDG_CONFIG_HOME or ~/.config; None without a home."""
+    home = os.path.expanduser("~")
+    base = os.environ.get("XDG_CONFIG_HOME") or (home != NO_HOME and f"{home}/.config")
+    return Path(base) / "layered-signals" if base else None
 
 
 def _path_for(actor: str) -> Path | None:
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser()
-    own = config_folder() / f"{_file_name(actor)}.key"
-    return own if own.exists() else None
+        return Path(os.path.expanduser(named))
+    folder = config_folder()
+    own = folder / f"{_file_name(actor)}.key" if folder else None
+    # `Path.exists` raises where the folder is somebody else's home.
+    return own if own and os.path.exists(own) else None
 
 
 def _file_name(person: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,11 +83,18 @@ def collect_lineage(
 
 
 def author(root: Path) -> str:
-    """`Name <email>` as git knows it; the login name where git knows none."""
+    """`Name <email>` as git knows it; the login name where git knows none, the user's number where there is none."""
     name, email = ask(root, "config", "user.name"), ask(root, "config", "user.email")
     if name and email:
         return f"{name} <{email}>"
-    return name or email or getpass.getuser()
+    return name or email or _login()
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no entry in the list of users
+        return f"uid-{os.getuid()}"
 
 
 def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock, live: Sequence[str]) -> list[str]:

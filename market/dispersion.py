@@ -14,15 +14,13 @@ Pollet, J. M. and Wilson, M. (2010). Average correlation and stock market return
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
-
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 
 def cross_dispersion(returns: ArrayLike, minimum: int = 3) -> Array:
@@ -110,7 +108,7 @@ def _table(values: ArrayLike) -> Array:
     return np.ascontiguousarray(table)
 
 
-@_compiled
+@compiled
 def _average(returns, weights, window, out):
     portfolio = np.empty(window)
     for t in range(window - 1, len(returns)):

@@ -19,15 +19,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 _WHOLE = 1e-9  # a share times a count that is whole but for rounding counts as whole: 0.29 * 100 is 28.999...
 
@@ -163,7 +162,7 @@ def tail_size(count: int, k: int | None, share: float | None) -> int:
     return k
 
 
-@_compiled
+@compiled
 def _trailing(values, window, share, minimum, out):
     """Fill xi of each row; the window's logs are kept in order, so that a row has the bits of its window alone."""
     logs = np.empty(window)

@@ -21,15 +21,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 STAY = 0.95
 """Chance of staying in a state with which the fit begins: about a month of sessions."""
@@ -275,7 +274,7 @@ def _maximise(
     return GaussianHMM(share / share.sum(), model.transition, model.mean, model.deviation), likelihood
 
 
-@_compiled
+@compiled
 def _log_densities(x, mean, deviation):
     """`(T, K)` log densities; 0 where the observation is not finite."""
     out = np.zeros((len(x), len(mean)))
@@ -287,7 +286,7 @@ def _log_densities(x, mean, deviation):
     return out
 
 
-@_compiled
+@compiled
 def _filter(start, transition, log_density, prior, posterior):
     """Fill the probabilities before and after each observation; the log-likelihood is returned."""
     states = len(start)
@@ -315,7 +314,7 @@ def _filter(start, transition, log_density, prior, posterior):
     return total
 
 
-@_compiled
+@compiled
 def _filter_windows(start, transition, log_density, window, out):
     """Fill each row with the last row of a filter that begins `window - 1` observations before it."""
     prior = np.empty((window, len(start)))
@@ -326,7 +325,7 @@ def _filter_windows(start, transition, log_density, window, out):
         out[t] = posterior[t - low]
 
 
-@_compiled
+@compiled
 def _smooth(transition, prior, posterior):
     """Smoothed probabilities `(T, K)`, and the expected number of moves between states `(K, K)`."""
     count, states = posterior.shape

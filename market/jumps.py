@@ -21,16 +21,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 States = NDArray[np.int64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 UNKNOWN = -1
 """Online state where nothing has been observed yet."""
@@ -313,7 +312,7 @@ def _descend(scaled: Array, line: Array, states: int, penalty: float, iterations
     return centres, path, _cost(loss, path, penalty)
 
 
-@_compiled
+@compiled
 def _squares(scaled, centres, known):
     """Half the squared distance of each row from each centre; 0 for a row that is not known."""
     out = np.zeros((len(scaled), len(centres)))
@@ -326,7 +325,7 @@ def _squares(scaled, centres, known):
     return out
 
 
-@_compiled
+@compiled
 def _advance(last, loss, penalty, out):
     """One step of the recursion: the least cost of a path that ends in each state."""
     cheapest = last[0]
@@ -336,7 +335,7 @@ def _advance(last, loss, penalty, out):
         out[k] = loss[k] + min(last[k], cheapest + penalty)
 
 
-@_compiled
+@compiled
 def _values(loss, penalty):
     """`(T, K)` least cost of a path over the rows so far that ends in each state."""
     out = np.empty_like(loss)
@@ -347,7 +346,7 @@ def _values(loss, penalty):
     return out
 
 
-@_compiled
+@compiled
 def _path(loss, penalty):
     """States of the cheapest path over all rows."""
     values = _values(loss, penalty)
@@ -360,7 +359,7 @@ def _path(loss, penalty):
     return out
 
 
-@_compiled
+@compiled
 def _online_windows(loss, penalty, window, out):
     """Fill the last states of the cheapest paths that begin `window - 1` rows before each row."""
     cost = np.empty(loss.shape[1])
@@ -373,7 +372,7 @@ def _online_windows(loss, penalty, window, out):
         out[t] = np.argmin(cost)
 
 
-@_compiled
+@compiled
 def _risk(returns, weights, minimum, floor, out):
     """Fill the risk features, each row summed afresh from its newest return to its oldest."""
     count, window = weights.shape

@@ -16,15 +16,14 @@ Moskowitz, T. J. and Grinblatt, M. (1999). Do industries explain momentum? Journ
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 WINDOWS = (21, 63, 126)
 """Sessions of a month, a quarter and half a year."""
@@ -201,7 +200,7 @@ def _windowed(values: ArrayLike, window: int) -> tuple[Array, Array]:
     return table, np.full(table.shape, np.nan)
 
 
-@_compiled
+@compiled
 def _slope(values, window, out):
     middle = 0.5 * (window - 1)
     square = window * (window * window - 1.0) / 12.0
@@ -213,7 +212,7 @@ def _slope(values, window, out):
             out[t, s] = total / square if np.isfinite(total) else np.nan
 
 
-@_compiled
+@compiled
 def _zscore(values, window, out):
     for s in range(values.shape[1]):
         for t in range(window - 1, len(values)):
@@ -230,7 +229,7 @@ def _zscore(values, window, out):
                 out[t, s] = -mean / np.sqrt(square / (window - 1))
 
 
-@_compiled
+@compiled
 def _ranks(values, size, out):
     """Ranks from 1 of the first `size` values, ties sharing their mean."""
     for i in range(size):
@@ -243,7 +242,7 @@ def _ranks(values, size, out):
         out[i] = below + 0.5 * (equal + 1)
 
 
-@_compiled
+@compiled
 def _rotation(scores, lag, minimum, out):
     count = scores.shape[1]
     new, old, new_rank, old_rank = np.empty(count), np.empty(count), np.empty(count), np.empty(count)

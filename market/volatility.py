@@ -21,15 +21,14 @@ value-at-risk. Journal of Risk 1.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 DECAY = 0.94
 """Factor by which a daily return's weight falls with each newer one (RiskMetrics 1996)."""
@@ -172,7 +171,7 @@ def _initial(variance: ArrayLike | None, count: int) -> Array:
     return np.array(np.broadcast_to(given, (count,)))
 
 
-@_compiled
+@compiled
 def _ewma(returns, decay, initial, minimum, window, out):
     """Fill the variance that the rows up to each row forecast; `window` 0 reads them all."""
     for n in range(returns.shape[1]):

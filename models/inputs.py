@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from core.jit import njit
+
 Matrix = NDArray[np.float32]
 
 _CHUNK = 65_536
@@ -43,7 +45,7 @@ def rank_fractions(X: NDArray[np.floating], session: NDArray[np.int32]) -> Matri
     return out
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _rank_fractions(X: NDArray[np.floating], bounds: NDArray[np.int64], out: Matrix) -> None:
     columns = X.shape[1]
     for block in numba.prange(len(bounds) - 1):
@@ -120,7 +122,7 @@ def zscores(values: NDArray[np.floating], session: NDArray[np.int32]) -> NDArray
     return out
 
 
-@numba.njit(cache=True)
+@njit()
 def _zscores(values: NDArray[np.float64], bounds: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     for block in range(len(bounds) - 1):
         first, last = bounds[block], bounds[block + 1]

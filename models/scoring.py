@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import DataError
+from core.jit import njit
 
 SESSIONS_PER_YEAR = 252
 MIN_NAMES = 20
 
 
-@njit(cache=True)
+@njit()
 def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks 1..n, ties share their average rank; `values` must be finite."""
     order = np.argsort(values, kind="mergesort")
@@ -43,7 +43,7 @@ def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-@njit(cache=True)
+@njit()
 def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     mx, my = x.mean(), y.mean()
     sxy = sxx = syy = 0.0
@@ -57,7 +57,7 @@ def _correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return sxy / np.sqrt(sxx * syy)
 
 
-@njit(cache=True)
+@njit()
 def _daily(
     x: NDArray[np.float64], y: NDArray[np.float64], starts: NDArray[np.int64], ranked: bool
 ) -> NDArray[np.float64]:
@@ -288,7 +288,7 @@ def _daily_correlation(
     return pd.Series(values[keep], index=pd.Index(days[keep], name="session"), name="rank_ic" if ranked else "ic")
 
 
-@njit(cache=True)
+@njit()
 def _daily_ranks(x: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
     out = np.empty(len(x))
     for d in range(len(starts) - 1):
@@ -296,7 +296,7 @@ def _daily_ranks(x: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[n
     return out
 
 
-@njit(cache=True)
+@njit()
 def _decile_weights(x: NDArray[np.float64], starts: NDArray[np.int64], quantiles: int) -> NDArray[np.float64]:
     """+1 spread over the rows of the top quantile, -1 over the bottom, day by day; ties fall on one side together."""
     out = np.zeros(len(x))

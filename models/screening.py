@@ -23,7 +23,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from core.errors import DataError
-from features.kernels.blocks import compiled, dense, over_blocks
+from core.jit import compiled
+from features.kernels.blocks import dense, over_blocks
 from features.panel import Array, Dates, Mask
 from models.folds import known_before
 from models.scoring import MIN_NAMES, default_lags, newey_west_t

@@ -7,9 +7,10 @@ López de Prado, M. (2018). Advances in Financial Machine Learning, ch. 4. Wiley
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from core.jit import njit
 
 
 def uniqueness(start: ArrayLike, end: ArrayLike, group: ArrayLike) -> NDArray[np.float64]:
@@ -35,7 +36,7 @@ def uniqueness(start: ArrayLike, end: ArrayLike, group: ArrayLike) -> NDArray[np
     return out
 
 
-@numba.njit(cache=True)
+@njit()
 def _uniqueness(
     first: NDArray[np.int64], last: NDArray[np.int64], codes: NDArray[np.int64], length: int
 ) -> NDArray[np.float64]:

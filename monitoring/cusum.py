@@ -15,15 +15,14 @@ Exploring the Limits of Bootstrap. Wiley.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 LONGEST = 10
 """Length of a simulated path in average run lengths; fewer than one path in 20,000 runs longer."""
@@ -121,7 +120,7 @@ def _highest(paths: ArrayLike, mean: float, slack: float) -> Array:
     return out
 
 
-@_compiled
+@compiled
 def _run(paths: Array, mean: float, slack: float, highest: bool) -> None:
     """Replace each row by S, or by the highest S so far."""
     for row in range(paths.shape[0]):

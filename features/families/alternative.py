@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from core.jit import compiled
 from core.params import Params
 from features.asof import ratio
-from features.kernels.blocks import compiled
 from features.memo import remembered
 from features.panel import OWN_SERIES, Array, Events, Panel
 from features.registry import Family

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from core.jit import compiled
 from core.params import Params
 from features.asof import age, bucket_count, bucket_sum, ratio
-from features.kernels.blocks import compiled
 from features.kernels.rolling import rolling_median, rolling_sum, rolling_weighted_sum, shift
 from features.memo import remembered
 from features.panel import Array, Events, Panel

@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernels.blocks import compiled, dense, over_blocks
+from core.jit import compiled
+from features.kernels.blocks import dense, over_blocks
 from features.kernels.levels import (
     aged_levels,
     aged_twice_levels,

@@ -12,16 +12,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 
 from features.panel import Array
 
 WIDTH = 64
 """Columns (or rows) of a block: 64 float64 accumulators stay in the first-level cache."""
-
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
-"""Decorator of every kernel: compiled on first use, kept on disk for later processes."""
 
 
 def threads() -> int:

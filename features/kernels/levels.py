@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.kernels.blocks import compiled
+from core.jit import compiled
 from features.kernels.pieces import WIDTH, double, double_highest
 
 

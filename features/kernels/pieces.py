@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from features.kernels.blocks import compiled
+from core.jit import compiled
 
 WIDTH = 16
 """Symbols of a block: sixteen float32, or two times eight float64, are whole lines of the cache."""

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.kernels.blocks import compiled, dense, narrowed, over_blocks
+from core.jit import compiled
+from features.kernels.blocks import dense, narrowed, over_blocks
 from features.kernels.pieces import (
     COUNT,
     FLAT,

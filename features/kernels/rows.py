@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from features.kernels.blocks import compiled, dense, over_blocks
+from core.jit import compiled
+from features.kernels.blocks import dense, over_blocks
 from features.panel import Array, Mask
 
 RANK, ZSCORE, WINSORISE, MEAN = 0, 1, 2, 3

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from market.games.equations import compiled, drifts, field, field_jacobian
+from core.jit import compiled
+from market.games.equations import drifts, field, field_jacobian
 
 FRESH, SOLVED, NO_ROOT, INACCURATE = 0, 1, 2, 3
 """A problem not yet tried, and how one ended: well; Newton's method found no root; on the finest mesh the invariant

@@ -18,10 +18,9 @@ and Optimization 68, 99-143.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
+from core.jit import compiled
 
 
 @compiled

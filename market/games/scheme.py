@@ -29,15 +29,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ConfigError
+from core.jit import compiled
 
 Array = NDArray[np.float64]
 
-_compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)
 
 POLICIES = 60
 """Cap on the policies tried within a step; a few suffice. One not settled by then shows in the residual."""
@@ -191,20 +190,20 @@ def _rates(velocity: Array, variance: float, h: float) -> tuple[Array, Array]:
     return up, down
 
 
-@_compiled
+@compiled
 def _jump(v, variance, h):
     """Rate of jumps to the side where v points."""
     return max(v / h, (variance / h + v) / (2 * h), 0.0)
 
 
-@_compiled
+@compiled
 def _charge(a, up, down, drift, kappa, variance, h):
     """A(a) w + kappa a^2 of a cell, `up` and `down` being the differences of w to its neighbours."""
     v = drift + a
     return _jump(v, variance, h) * up + _jump(-v, variance, h) * down + kappa * a * a
 
 
-@_compiled
+@compiled
 def _choose(up, down, drift, kappa, variance, h):
     """The control with the least charge: the best where differences are central, upward, or downward."""
     edge = variance / h
@@ -219,7 +218,7 @@ def _choose(up, down, drift, kappa, variance, h):
     return best
 
 
-@_compiled
+@compiled
 def _differences(w, i):
     """Of w from cell i to the one above and the one below; none across a wall."""
     up = w[i + 1] - w[i] if i + 1 < len(w) else 0.0
@@ -227,7 +226,7 @@ def _differences(w, i):
     return up, down
 
 
-@_compiled
+@compiled
 def _hamiltonian(mixed, drift, kappa, variance, h, out):
     for n in range(mixed.shape[0]):
         for i in range(mixed.shape[1]):
@@ -236,7 +235,7 @@ def _hamiltonian(mixed, drift, kappa, variance, h, out):
             out[n, i] = _charge(a, up, down, drift[n, i], kappa, variance, h)
 
 
-@_compiled
+@compiled
 def _solve(below, diagonal, above, right, out):
     """Thomas algorithm; overwrites `above` and `right`. Matrices here need no pivots: they are M-matrices."""
     last = len(out) - 1
@@ -249,7 +248,7 @@ def _solve(below, diagonal, above, right, out):
         out[i] = right[i] - above[i] * out[i + 1]
 
 
-@_compiled
+@compiled
 def _backward(cost, drift, kappa, variance, h, dt, theta, value, control):
     steps, cells = cost.shape
     below, diagonal, above, right = np.empty(cells), np.empty(cells), np.empty(cells), np.empty(cells)
@@ -277,7 +276,7 @@ def _backward(cost, drift, kappa, variance, h, dt, theta, value, control):
             value[n, i] = (mixed[i] - (1 - theta) * later[i]) / theta
 
 
-@_compiled
+@compiled
 def _forward(velocity, variance, h, dt, theta, density, within):
     steps, cells = velocity.shape
     below, diagonal, above, right = np.empty(cells), np.empty(cells), np.empty(cells), np.empty(cells)

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from core.errors import DataError
 from core.files import read_json, write_json
+from core.jit import njit
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import gaussian_ranks, session_bounds
@@ -112,7 +112,7 @@ class LinearLayer:
         return layer
 
 
-@numba.njit(cache=True)
+@njit()
 def _products(inputs: NDArray[np.float32], coef: NDArray[np.float64]) -> NDArray[np.float64]:
     """Row by row in one fixed order: a library product's bits depend on how many rows it is given."""
     out = np.zeros(len(inputs))

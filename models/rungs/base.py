@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from core.jit import njit
 from core.params import Params
 from core.registry import Registry
 
@@ -118,7 +118,7 @@ def fit_rung(
     return kind.fit(scores, states, label, rule) if len(scores) else None
 
 
-@numba.njit(cache=True)
+@njit()
 def weighted(scores: Array, weights: Array) -> Array:
     """(n,) sum over the layers of score times weight, both (n, K).
 
@@ -133,7 +133,7 @@ def weighted(scores: Array, weights: Array) -> Array:
     return out
 
 
-@numba.njit(cache=True)
+@njit()
 def affine(states: Array, coef: Array) -> Array:
     """(m, K) of [1, states] times coef' (K, 1 + J), row by row in one fixed order."""
     out = np.zeros((len(states), len(coef)))
@@ -203,7 +203,7 @@ class Moments:
         return max(float(equal @ self.moment.sum(axis=0)), 0.0) / max(spread, 1e-12)
 
 
-@numba.njit(cache=True)
+@njit()
 def _moments(scores: Array, label: Array, bounds: NDArray[np.int64]) -> tuple[Array, Array]:
     groups, width = len(bounds) - 1, scores.shape[1]
     gram, moment = np.zeros((groups, width, width)), np.zeros((groups, width))

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from core.jit import njit
 from models.rungs.base import RUNGS, Array, Moments, RungRule, affine, weighted
 
 
@@ -108,7 +108,7 @@ def _fit_of(weights: Array, moments: Moments) -> tuple[float, float]:
     return m, float(np.einsum("tk,tkl,tl->", weights, moments.gram, weights, optimize=True))
 
 
-@numba.njit(cache=True)
+@njit()
 def softmax(logits: Array) -> Array:
     """(m, K) shares of each row; a scalar exponential, since a vector one's bits may depend on the length."""
     out = np.empty_like(logits)
