@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import DataError
+from features.companies import companies
 from features.panel import EVENT_TABLES, OWN_SERIES, PRICE_FIELDS, Array, Dates, Events, Panel, spread
 from features.universe import UniverseRule, universe
 
@@ -55,6 +56,7 @@ def assemble(tables: Mapping[str, pd.DataFrame], dates: Dates, rule: UniverseRul
         symbols=symbols,
         fields=fields,
         universe=universe(fields, rule),
+        company=companies(fields),
         sector=sector_codes(tables.get("securities"), symbols),
         events={name: _events(table, dates, symbols) for name, table in _event_tables(tables).items()},
         series=_series(tables["macro"], dates) if "macro" in tables else {},

@@ -77,7 +77,7 @@ class Panel:
         `(T, N)` float64 arrays by name: at least `open high low close` (currency per share, on one
         split basis) and `volume` (shares, same basis), `vwap` where the source has it; NaN where there is
         nothing. `level_break` is 1.0 at a session where the price level jumped for a reason that cleaning
-        could not resolve, else 0.0.
+        could not resolve, 2.0 where that came after more than a month without a price, else 0.0.
     universe
         `(T, N)` True where the symbol may be held at that session.
     sector
@@ -87,6 +87,9 @@ class Panel:
         table that the source lacks is absent.
     series
         `(T,)` market-wide series by name (macro), NaN before the first known value.
+    company
+        `(T, N)` number of the company that has the symbol, which counts up where a ticker came to another one; None
+        where none did.
     wanted
         First session whose features are asked for: an expensive feature may leave those before it NaN.
     """
@@ -98,6 +101,7 @@ class Panel:
     sector: NDArray[np.int64]
     events: Mapping[str, Events] = field(default_factory=dict)
     series: Mapping[str, Array] = field(default_factory=dict)
+    company: NDArray[np.int64] | None = None
     wanted: int = 0
 
     def __post_init__(self) -> None:
@@ -116,6 +120,9 @@ class Panel:
 
     def window(self, start: int, stop: int) -> Panel:
         """Sessions `[start, stop)` and what became known in them; nothing else is visible."""
+        company = None if self.company is None else self.company[start:stop]
+        if company is not None and (company == company[:1]).all():
+            company = None
         return replace(
             self,
             dates=self.dates[start:stop],
@@ -123,6 +130,7 @@ class Panel:
             universe=self.universe[start:stop],
             events={name: events.between(start, stop) for name, events in self.events.items()},
             series={name: values[start:stop] for name, values in self.series.items()},
+            company=company,
             wanted=0,
         )
 

@@ -118,6 +118,7 @@ def only(panel: Panel, columns: NDArray[np.int64]) -> Panel:
         symbols=panel.symbols[columns],
         fields={name: np.ascontiguousarray(values[:, columns]) for name, values in panel.fields.items()},
         universe=np.ascontiguousarray(panel.universe[:, columns]),
+        company=None if panel.company is None else panel.company[:, columns],
         sector=panel.sector[columns],
         events={name: narrow(events) for name, events in panel.events.items()},
     )
@@ -138,6 +139,7 @@ def permute(panel: Panel, order: NDArray[np.int64]) -> Panel:
         symbols=panel.symbols[order],
         fields={name: np.ascontiguousarray(values[:, order]) for name, values in panel.fields.items()},
         universe=np.ascontiguousarray(panel.universe[:, order]),
+        company=None if panel.company is None else panel.company[:, order],
         sector=panel.sector[order],
         events={name: reorder(events) for name, events in panel.events.items()},
     )

@@ -29,6 +29,7 @@ from pydantic import BaseModel
 
 from core.errors import ConfigError, LeakageError
 from core.registry import Registry
+from features.companies import joined, separated
 from features.panel import EVENT_TABLES, Array, Panel
 
 FAMILIES: Registry[Family] = Registry("feature family", "features.families")
@@ -68,10 +69,12 @@ class Feature:
     compute: Callable[[Panel], Array]
 
     def __call__(self, panel: Panel) -> NDArray[np.float32]:
-        """Values as stored: float32, NaN where undefined (infinities are undefined)."""
-        values = self.compute(panel)
-        if values.shape != panel.shape:
-            raise LeakageError(f"feature {self.name!r} returned shape {values.shape}, expected {panel.shape}")
+        """Values as stored: float32, NaN where undefined (infinities are undefined); each company for itself."""
+        apart = separated(panel)
+        values = self.compute(apart)
+        if values.shape != apart.shape:
+            raise LeakageError(f"feature {self.name!r} returned shape {values.shape}, expected {apart.shape}")
+        values = joined(panel, values)
         # A copy, for values may be shared; one NaN for all, whose bits do not tell which operation gave it.
         out = values.astype(np.float32)
         out[~np.isfinite(out)] = np.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from features.companies import joined, separated
 from features.kernels import rolling_std
 from features.panel import Array, Panel
 from features.returns import returns_over
@@ -19,4 +20,4 @@ def risk_scale(panel: Panel, horizon: int) -> Array:
     Daily close-to-close volatility of the last 63 returns, scaled by the square root of time; NaN
     where fewer than half of them are known.
     """
-    return rolling_std(returns_over(panel, 1), WINDOW, WINDOW // 2) * math.sqrt(horizon)
+    return joined(panel, rolling_std(returns_over(separated(panel), 1), WINDOW, WINDOW // 2) * math.sqrt(horizon))

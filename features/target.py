@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from core.params import Params
+from features.companies import joined, separated
 from features.kernels import demean, gauss_rank, row_mean
 from features.panel import Array, Mask, Panel
 from features.returns import market_beta
@@ -66,13 +67,14 @@ class Target:
 def make_target(panel: Panel, rule: TargetRule, horizon: int | None = None) -> Target:
     """Outcomes of every session of a panel, over the rule's horizon or another.
 
-    Betas and the universe are those of D; only the return itself comes from later sessions.
+    Betas and the universe are those of D; only the return itself comes from later sessions, of the same company.
     """
+    whole, panel = panel, separated(panel)
     forward = forward_return(panel, rule.horizon if horizon is None else horizon)
     estimate = market_beta(panel, rule.beta_window, rule.beta_window // 2)
     shrunk = 1.0 + (1.0 - rule.beta_shrinkage) * (np.nan_to_num(estimate, nan=1.0) - 1.0)
     residual = residual_return(forward, shrunk, row_mean(forward, panel.universe), panel.universe, panel.sector)
-    return Target(forward, residual, gauss_rank(residual, panel.universe))
+    return Target(*(joined(whole, values) for values in (forward, residual, gauss_rank(residual, panel.universe))))
 
 
 def forward_return(panel: Panel, horizon: int) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from core.params import Params
+from features.companies import Columns, companies
 from features.kernels import rolling_count, rolling_median, rolling_sum
 from features.panel import Array, Mask
 
@@ -49,13 +50,20 @@ class UniverseRule(Params):
 
 
 def universe(fields: Mapping[str, Array], rule: UniverseRule) -> Mask:
-    """`(T, N)` True where the symbol may be held; a close at the session itself is required.
+    """`(T, N)` True where the symbol may be held, by its company's own history; a close at the session is required.
 
     Parameters
     ----------
     fields
         Panel fields: `close`, `volume`, and where present `close_unadjusted` and `level_break`.
     """
+    if (company := companies(fields)) is not None:
+        columns = Columns.of(company)
+        return columns.together(_universe(columns.fields(fields), rule))
+    return _universe(fields, rule)
+
+
+def _universe(fields: Mapping[str, Array], rule: UniverseRule) -> Mask:
     close = fields["close"]
     span = rule.dollar_volume_sessions
     dollar_volume = rolling_median(close * fields["volume"], span, math.ceil(span / 2))

@@ -45,7 +45,7 @@ def main(settings: Settings) -> None:
 def _note_days(prices: pd.DataFrame, panel: Panel) -> None:
     """Name the days on which the calendar and the prices disagree, and how to declare them."""
     if remedy := closing_remedy(panel):
-        print(f"prices{remedy}", file=sys.stderr)
+        print(f"prices: {remedy.removeprefix('; ')}", file=sys.stderr)
     days = np.unique(prices["date"].to_numpy().astype("datetime64[D]"))
     outside = np.sort(days[~np.isin(days, sessions(days.min(), days.max()))])
     if len(outside):

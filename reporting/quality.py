@@ -28,6 +28,8 @@ RULES: dict[str, str] = {
     "true jump is known only later, so the first day is set aside either way and nothing is repaired with hindsight.",
     "level_break": "The price stays at a new level: at a split's ratio, and no more money than usual changed hands, or "
     "beyond belief. Most likely a missed split or a spin-off; features and targets do not reach across it.",
+    "another_company": "A broken level after more than a month without a price: another company under the ticker, or "
+    "new shares. Nothing from before gets into what is computed after it.",
     "volume_negative": "A negative number of shares is impossible. The volume becomes unknown.",
     "volume_zero_while_price_moved": "No shares traded, it says, yet the price moved. The volume becomes unknown.",
     "high_below_low": "High and low are exchanged. They are widened to hold the open and the close.",

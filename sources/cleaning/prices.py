@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sources.cleaning.findings import Findings, join
 from sources.cleaning.past import Mask, Past, Positions, Values, log_distance, median_of_known
+from sources.identity import ANOTHER_COMPANY, LONG_GAP, SHORT_GAP
 from sources.schemas import DATE
 
 FIELDS = ("open", "high", "low", "close", "volume", "close_unadjusted", "vwap")
@@ -27,7 +28,7 @@ REACH = 10
 """Sessions within which an earlier close still says something about today's level."""
 VOLATILITY_WINDOW = 63
 """Sessions whose daily moves tell how far a symbol usually moves."""
-LEVEL_REACH = 63
+LEVEL_REACH = LONG_GAP
 """Sessions within which an earlier accepted close is compared to find a broken level."""
 LOOKBACK = LEVEL_REACH + VOLATILITY_WINDOW + 1
 """Sessions, the row's own included, that the fate of a row depends on."""
@@ -123,6 +124,8 @@ def clean_prices(
     latest = past.last(accepted, close, LEVEL_REACH)
     broken = accepted & level_breaks(close, bars.field["volume"], latest, past)
     report("level_break", "row marked", broken, after=latest)
+    apart = broken & ~np.isfinite(past.last(accepted, close, SHORT_GAP))
+    report("another_company", "row marked", apart, after=latest)
     _gaps(bars, findings, calendar)
 
     kept = np.flatnonzero(bars.wanted & accepted)
@@ -135,7 +138,7 @@ def clean_prices(
             "date": out.day.astype(DATE),
             "symbol": symbol,
             **{name: out.field.get(name, absent) for name in FIELDS},
-            "level_break": broken[kept].astype(np.float64),
+            "level_break": np.where(apart, ANOTHER_COMPANY, broken)[kept].astype(np.float64),
         }
     )
     return cleaned, join([dropped.frame(), findings.frame()])

@@ -12,6 +12,7 @@ from sources import calendar
 from sources.base import open_source
 from sources.cleaning import Cleaned, clean
 from sources.cleaning.prices import LOOKBACK
+from sources.identity import ANOTHER_COMPANY
 from sources.schemas import normalise
 
 World = Callable[[np.ndarray], pd.DataFrame]
@@ -118,13 +119,15 @@ def test_volatile_symbols_have_a_wider_limit(world: World) -> None:
     assert found(cleaned(world(quiet)))["first_day_at_new_level"] == 1
 
 
-def test_jump_over_a_gap_is_marked(world: World, edit: Edit) -> None:
+@pytest.mark.parametrize(("missing", "mark"), [(20, 1.0), (21, ANOTHER_COMPANY), (30, ANOTHER_COMPANY)])
+def test_jump_over_a_gap_is_marked(world: World, edit: Edit, missing: int, mark: float) -> None:
     close = calm()
-    close[60:90] = np.nan
+    close[90 - missing : 90] = np.nan
     close[90:] *= 0.25
     mine = rows(cleaned(world(close)))
-    assert mine.loc[90, "level_break"] == 1
-    assert found(cleaned(world(close))) == {"gap_over_10_sessions": 1, "missing_sessions": 30, "level_break": 1}
+    assert mine.loc[90, "level_break"] == mark
+    expected = {"gap_over_10_sessions": 1, "missing_sessions": missing, "level_break": 1}
+    assert found(cleaned(world(close))) == {**expected, **({"another_company": 1} if mark > 1 else {})}
 
 
 @pytest.fixture
@@ -192,7 +195,7 @@ def test_lookback_is_just_enough(bars_of: Callable[..., pd.DataFrame]) -> None:
         near = frame[frame["date"] >= pd.Timestamp(start)]
         table = clean({"prices": near}, days[last].item(), days[last].item()).tables["prices"]
         marks.append(table.query("symbol == 'MINE'")["level_break"].tolist())
-    assert marks == [[1.0], [1.0], [0.0]]
+    assert marks == [[ANOTHER_COMPANY], [ANOTHER_COMPANY], [0.0]]
 
 
 def test_days_off_are_dropped(world: World) -> None:
