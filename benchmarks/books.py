@@ -18,6 +18,7 @@ from portfolio.construction import ConstructionRule
 from portfolio.costs import CostRule
 from portfolio.holdings import BookState
 from portfolio.limits import LimitRule
+from portfolio.policy import StancePolicy
 from portfolio.sessions import Market, Signals, day_at
 from portfolio.settlement import settle
 from portfolio.walk import Walk
@@ -40,8 +41,13 @@ def weekly(costs: CostRule | None = None) -> BookRule:
         factors={"market": 0.05},
         turnover=0.5,
         effective_names=50.0,
+        participation=0.1,
     )
-    return BookRule(construction=ConstructionRule(limits=limits, costs=costs or CostRule()))
+    return BookRule(
+        construction=ConstructionRule(risk_aversion=10.0, limits=limits, costs=costs or CostRule()),
+        stance=StancePolicy(enter=0.6, leave=0.4, full=1.0, defence="passive"),
+        drawdown=None,
+    )
 
 
 def market_of(folder: Path, first: str, last: str, oof: Path | None = None) -> tuple[Market, Signals, int]:

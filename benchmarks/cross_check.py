@@ -69,7 +69,7 @@ def simulated(symbols: int, years: int) -> dict[str, Any]:
 
     first = datetime.date(2018 - years, 1, 2)
     with tempfile.TemporaryDirectory(prefix="cross-check-") as folder:
-        write_world(SimulationParams(symbols=symbols, start=first), Path(folder) / "market")
+        write_world(SimulationParams(symbols=symbols, planted_ic=None, start=first), Path(folder) / "market")
         return check(*market_of(Path(folder) / "market", f"{first.year + 1}-01-01", "2017-12-29"))
 
 

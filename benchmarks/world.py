@@ -62,7 +62,7 @@ def simulate(size: str, folder: str) -> dict[str, Any]:
     symbols, years = (int(part) for part in size.split("x"))
     span = {"start": datetime.date(LAST_YEAR + 1 - years, 1, 2), "end": datetime.date(LAST_YEAR, 12, 29)}
     started = time.perf_counter()
-    write_world(SimulationParams(symbols=symbols, **span), Path(folder) / "market")
+    write_world(SimulationParams(symbols=symbols, planted_ic=None, **span), Path(folder) / "market")
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "symbols": symbols,

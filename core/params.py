@@ -51,7 +51,8 @@ def parse(model: type[Block], values: Mapping[str, Any], where: str) -> Block:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        # What is missing may only be misspelt.
+        first = min(error.errors(), key=lambda one: one["type"] == "missing")
         key = ".".join(part for part in (where, *map(str, first["loc"])) if part)
         said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
@@ -60,6 +61,8 @@ def parse(model: type[Block], values: Mapping[str, Any], where: str) -> Block:
         elif first["type"] == "extra_forbidden":
             known = ", ".join(_fields_at(model, first["loc"][:-1]))
             message = f"{key}: unknown parameter; known here: {known}"
+        elif first["type"] == "missing":
+            message = f"{key} is missing: it has no default; add it (see the version of params.yaml in git)"
         else:
             message = f"{key} = {first['input']!r}: {said}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

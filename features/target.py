@@ -35,7 +35,7 @@ class TargetRule(Params):
     """
 
     horizon: int = Field(5, ge=1)
-    auxiliary: list[Annotated[int, Field(ge=1, le=252)]] = Field([])
+    auxiliary: list[Annotated[int, Field(ge=1, le=252)]] = Field([1, 21])
     beta_window: int = Field(252, ge=20)
     beta_shrinkage: float = Field(1 / 3, ge=0, le=1)
 

@@ -53,7 +53,7 @@ class FoldRule(Params):
     """
 
     first_test: Day | None = None
-    train_sessions: int = Field(default=756, ge=20)
+    train_sessions: int = Field(default=1512, ge=20)
     test_sessions: int = Field(default=252, ge=5)
     holdout_sessions: int = Field(default=252, ge=0)
     valid_sessions: int = Field(default=126, ge=0)

@@ -29,14 +29,15 @@ def simulate(out: Path, choices: Mapping[str, Any], printer: Printer | None = No
     out
         Folder that is not there yet, is empty, or holds an earlier simulated market, which is replaced.
     choices
-        Parameters of the market; those that are None keep their defaults.
+        Parameters of the market; those that are None keep their defaults, the strength of what is planted its preset's.
 
     Raises
     ------
     ConfigError
         A choice is unknown or impossible, or the folder holds something else.
     """
-    params = parse(SimulationParams, {name: value for name, value in choices.items() if value is not None}, "")
+    chosen = {name: value for name, value in choices.items() if value is not None}
+    params = parse(SimulationParams, {"planted_ic": None, **chosen}, "")
     # What a link names is to be replaced, not the link.
     folder = out.resolve()
     refuse_other_folders(folder, out)

@@ -88,4 +88,4 @@ class BookRule(Params):
     stance: StancePolicy = StancePolicy()
     hedge: HedgeRule = HedgeRule()
     risk: RiskRule = RiskRule()
-    drawdown: DrawdownRule | None = None
+    drawdown: DrawdownRule | None = DrawdownRule()

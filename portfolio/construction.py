@@ -58,7 +58,7 @@ class ConstructionRule(Params):
         Sessions to the next rebalance: alpha and covariance are of returns over them, and shorts are borrowed for them.
     """
 
-    risk_aversion: float = Field(default=10.0, ge=0)
+    risk_aversion: float = Field(default=50.0, ge=0)
     capital: float = Field(default=10_000_000.0, gt=0)
     sessions: int = Field(default=5, ge=1)
     limits: LimitRule = LimitRule()

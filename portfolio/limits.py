@@ -32,7 +32,7 @@ NO_SECTOR = -1
 
 
 class LimitRule(Params):
-    """Limits, None where there is none.
+    """Limits; None switches one off.
 
     Attributes
     ----------
@@ -60,15 +60,17 @@ class LimitRule(Params):
     """
 
     gross: float = Field(default=1.0, gt=0, le=100)
-    net_low: float | None = None
-    net_high: float | None = None
-    position: float | None = Field(default=0.05, gt=0)
-    sector: float | None = Field(default=None, ge=0)
+    net_low: float | None = -0.05
+    net_high: float | None = 0.05
+    position: float | None = Field(default=0.02, gt=0)
+    sector: float | None = Field(default=0.05, ge=0)
     industry: float | None = Field(default=None, ge=0)
-    factors: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    factors: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default={"market": 0.05, "size": 0.3, "momentum": 0.3, "low_volatility": 0.3}
+    )
     turnover: float | None = Field(default=None, ge=0)
-    participation: float = Field(default=0.1, gt=0, le=1)
-    effective_names: float | None = Field(default=None, ge=1)
+    participation: float = Field(default=0.05, gt=0, le=1)
+    effective_names: float | None = Field(default=30.0, ge=1)
     correlation: float | None = Field(default=None, gt=0, le=1)
     correlated_weight: float | None = Field(default=None, gt=0)
     relax: list[Kind] = Field(default_factory=lambda: list(RELAXED_FIRST))

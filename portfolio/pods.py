@@ -44,7 +44,7 @@ class PodRule(Params):
     budget: float = Field(default=0.5, gt=0, le=1)
     pod_gross: float = Field(default=1.0, gt=0)
     gross: float = Field(default=1.0, gt=0)
-    position: float | None = Field(default=0.05, gt=0)
+    position: float | None = Field(default=0.02, gt=0)
 
 
 @dataclass(frozen=True, eq=False)

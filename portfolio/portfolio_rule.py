@@ -32,9 +32,9 @@ class CompareRule(Params):
     """
 
     sessions: int = Field(default=252, ge=0)
-    rebalance_sessions: list[Annotated[int, Field(ge=1)]] = Field(default_factory=list)
-    schemes: list[str] = Field(default_factory=list)
-    capitals: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    rebalance_sessions: list[Annotated[int, Field(ge=1)]] = Field(default=[2, 10, 21])
+    schemes: list[str] = Field(default=["equal_weight", "risk_parity", "hierarchical_risk_parity", "nested_clusters"])
+    capitals: list[Annotated[float, Field(gt=0)]] = Field(default=[1e6, 1e7, 1e8, 1e9])
 
 
 class TargetRule(Params):
@@ -48,8 +48,10 @@ class TargetRule(Params):
         The most that the net returns of any two pods may be correlated; None: any.
     """
 
-    strategies: dict[str, StrategyTarget] = Field(default_factory=dict)
-    correlation: float | None = Field(default=None, ge=-1, le=1)
+    strategies: dict[str, StrategyTarget] = Field(
+        default={BOOK: StrategyTarget(net_sharpe=1.0, volatility=0.1, max_drawdown=0.1, beta=0.1)}
+    )
+    correlation: float | None = Field(default=0.9, ge=-1, le=1)
 
 
 class PortfolioRule(Params):
@@ -69,7 +71,7 @@ class PortfolioRule(Params):
     book: BookRule = BookRule()
     rank: RankRule = RankRule()
     compare: CompareRule = CompareRule()
-    pods: PodsRule | None = None
+    pods: PodsRule | None = PodsRule()
     targets: TargetRule = TargetRule()
 
     def book_for(self, horizon: int) -> BookRule:

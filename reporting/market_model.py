@@ -126,7 +126,7 @@ def _simulated(world: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Figu
     """What was measured of a market of each preset, and pictures of one."""
     markets, figures = {}, {}
     for preset in PRESETS:
-        source = Simulated(None, parse(SimulationParams, {**world, "preset": preset}, "world"))
+        source = Simulated(None, parse(SimulationParams, {"planted_ic": None, **world, "preset": preset}, "world"))
         panel = read_panel(source)
         markets[preset] = measure(panel)
         if preset == SHOWN:

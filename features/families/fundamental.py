@@ -51,7 +51,7 @@ REPORT_AGE = 126
 class FundamentalParams(Params):
     """Parameters of the fundamental family."""
 
-    surprise_days: list[int] = Field(default=[60], min_length=1)
+    surprise_days: list[int] = Field(default=[20, 60], min_length=1)
     """Sessions for which an announced earnings surprise, and what the price made of it, stand."""
 
 

@@ -52,11 +52,11 @@ class SimulationParams(Params):
 
     preset: Kind = "default"
     symbols: int = Field(default=160, ge=2, le=5000)
-    start: Day = datetime.date(2010, 1, 4)
+    start: Day = datetime.date(2008, 1, 2)
     end: Day = datetime.date(2017, 12, 29)
     seed: int = Field(default=7, ge=0)
-    planted_ic: Correlation | None = None
-    """Oracle IC of all sources together; None: as the preset has it."""
+    planted_ic: Correlation | None
+    """Oracle IC of all sources together; None: as the preset has it. Required: neither suits every preset."""
     planted: dict[str, Correlation] | None = None
     """Oracle IC by source, in place of the preset's."""
     herding: float | None = Field(default=None, ge=0.0, le=12.0)

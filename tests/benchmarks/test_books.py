@@ -20,7 +20,7 @@ def _told(repository: Path, *words: str) -> dict:
 
 
 def test_the_backtest_is_timed(repository: Path, tmp_path: Path):
-    write_world(SimulationParams(symbols=12, start=datetime.date(2016, 1, 4)), tmp_path / "market")
+    write_world(SimulationParams(planted_ic=None, symbols=12, start=datetime.date(2016, 1, 4)), tmp_path / "market")
     told = _told(
         repository, "benchmarks.backtest", "--bundle", str(tmp_path / "market"), "--first", "2017-01-03",
         "--last", "2017-03-31",

@@ -299,8 +299,11 @@ def test_second_sources_and_amendments_are_no_news():
 def test_features_without_their_table_are_not_available():
     assert not any(feature.available(make()) for feature in FEATURES.values())
     assert {name for name, feature in FEATURES.items() if feature.available(make(earnings=ANNOUNCED))} == {
+        "earnings_surprise_20",
         "earnings_surprise_60",
+        "earnings_surprise_fading_20",
         "earnings_surprise_fading_60",
+        "announcement_return_fading_20",
         "announcement_return_fading_60",
         "days_since_announcement",
     }

@@ -117,7 +117,7 @@ def test_short_rest_joins_the_last_block():
 
 def test_too_few_sessions():
     with pytest.raises(ConfigError, match="1000 sessions are too few, 1134 are needed"):
-        walk_forward(1000, FoldRule(), 5)
+        walk_forward(1000, FoldRule(train_sessions=756), 5)
     with pytest.raises(ConfigError, match="too few for 20 tuning splits"):
         tuning_folds(400, FoldRule(train_sessions=40, tuning_splits=20), 5)
     with pytest.raises(ConfigError, match="no training session is left"):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from core.errors import ConfigError
-from core.params import read_yaml
+from core.params import parse, read_yaml
+from features.registry import FAMILIES
+from models.layers.base import LAYERS
 from pipelines.inputs import load_serving
-from pipelines.params import load_settings, parse_inputs, parse_settings
+from pipelines.params import _KEYS, load_settings, parse_inputs, parse_settings
+from sources.base import PROVIDERS
 from sources.calendar import sessions
 
 
@@ -129,3 +133,55 @@ def test_declared_sessions_hold_from_where_params_are_read_and_are_part_of_a_bun
             assert len(sessions("2017-12-18", "2017-12-22")) == count
     values["data"]["closings"] = ["2017-12-18"]
     assert parse_settings(values).resolved(("data",))["data"]["closings"] == ["2017-12-18"]
+
+
+REQUIRED = {
+    "seed",
+    "data.source",
+    "data.simulated.planted_ic",
+    "features.families",
+    "layers.names",
+    "governance.gates",
+    "monitoring.rules",
+}
+"""What has no default: leaving it out is an error."""
+FREE = {"factors", "strategies", "lag_days", "own"}
+"""Mappings whose keys are the user's: one value each."""
+
+
+def leaves(values: dict, place: str = "") -> Iterator[tuple[str, dict, str]]:
+    """Every key of nested values: its dotted place, the mapping that holds it, and its name there."""
+    for key, value in values.items():
+        here = f"{place}.{key}" if place else key
+        yield here, values, key
+        if isinstance(value, dict) and key not in FREE:
+            yield from leaves(value, here)
+
+
+def meaning(values: dict) -> dict:
+    """Everything that a run is computed from; what is switched off too, for somebody may switch it on."""
+    told = parse_settings(values).resolved(_KEYS)
+    for section, known, model in (
+        ("data", PROVIDERS, lambda entry: entry.Params),
+        ("features", FAMILIES, lambda entry: entry.params),
+        ("layers", LAYERS, lambda entry: entry.Params),
+    ):
+        for name in known.names():
+            given = values[section].get(name) or {}
+            told[section][name] = parse(model(known[name]), given, f"{section}.{name}").model_dump()
+    return told
+
+
+def test_a_line_that_is_left_out_of_params_yaml_changes_nothing_or_is_missed(values: dict) -> None:
+    whole, unchanged = meaning(values), 0
+    for place, holder, key in [*leaves(values)]:
+        kept = holder.pop(key)
+        needed = {name for name in REQUIRED if f"{name}.".startswith(f"{place}.")}
+        if needed:
+            with pytest.raises(ConfigError, match=r"missing|list at least one"):
+                meaning(values)
+        else:
+            assert meaning(values) == whole, f"{place}: the default of the code is not what params.yaml says"
+            unchanged += 1
+        holder[key] = kept
+    assert unchanged > 150

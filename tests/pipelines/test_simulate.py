@@ -22,7 +22,9 @@ from sources.schemas import TABLES
 from sources.simulation.params import SimulationParams
 
 WORDS = ("--symbols", "12", "--start", "2010-01-04", "--end", "2011-06-30", "--seed", "3")
-PARAMS = SimulationParams(symbols=12, start=datetime.date(2010, 1, 4), end=datetime.date(2011, 6, 30), seed=3)
+PARAMS = SimulationParams(
+    symbols=12, start=datetime.date(2010, 1, 4), end=datetime.date(2011, 6, 30), seed=3, planted_ic=None
+)
 RUN = sorted(name for name, schema in TABLES.items() if not schema.own)
 
 
@@ -122,7 +124,7 @@ def test_a_null_market_says_that_nothing_is_planted(tmp_path: Path, monkeypatch:
         (("--preset", "boom"), "preset = 'boom': Input should be 'default', 'null', 'planted' or 'crisis'"),
         (("--symbols", "1"), "symbols = 1: Input should be greater than or equal to 2"),
         (("--start", "yesterday"), "start = 'yesterday': write a date as 'YYYY-MM-DD'"),
-        (("--end", "2009-12-31"), "end 2009-12-31 must be after start 2010-01-04"),
+        (("--end", "2007-12-31"), "end 2007-12-31 must be after start 2008-01-02"),
         (("--seed=-1",), "seed = -1: Input should be greater than or equal to 0"),
         (("--planted-ic", "0.7"), "planted_ic = 0.7: Input should be less than 0.5"),
         (("--preset", "null", "--planted-ic", "0.1"), "nothing is planted whose strength it could set"),

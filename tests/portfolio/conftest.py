@@ -7,6 +7,7 @@ from portfolio.book_rule import BookRule
 from portfolio.construction import TOLERANCE, ConstructionRule
 from portfolio.costs import CostRule
 from portfolio.limits import LimitRule
+from portfolio.policy import StancePolicy
 from portfolio.sessions import Market, Signals
 
 
@@ -151,9 +152,15 @@ def _world(days=100, names=20, seed=0):
 
 
 def _rule(**given):
-    """A rule with costs and limits that bind; keywords of `BookRule`, limits and costs among them."""
-    limits = {"position": 0.1, "net_low": -0.2, "net_high": 0.2, "sector": 0.15} | given.pop("limits", {})
+    """A rule with costs and limits that bind; keywords of `BookRule`, limits, costs and thresholds of the stance among
+    them."""
+    limits = {"position": 0.1, "net_low": -0.2, "net_high": 0.2, "sector": 0.15, "participation": 0.1}
+    limits |= {"factors": {}, "effective_names": None, **given.pop("limits", {})}
     construction = ConstructionRule(
-        capital=given.pop("capital", 1e7), limits=LimitRule(**limits), costs=given.pop("costs", CostRule())
+        risk_aversion=10.0,
+        capital=given.pop("capital", 1e7),
+        limits=LimitRule(**limits),
+        costs=given.pop("costs", CostRule()),
     )
-    return BookRule(construction=construction, **given)
+    stance = {"enter": 0.6, "leave": 0.4, "full": 1.0, "defence": "passive"} | given.pop("stance", {})
+    return BookRule(construction=construction, stance=StancePolicy(**stance), **({"drawdown": None} | given))

@@ -12,7 +12,6 @@ from portfolio.book_rule import BookRule, DrawdownRule
 from portfolio.construction import TOLERANCE
 from portfolio.costs import CostRule
 from portfolio.holdings import BookState
-from portfolio.policy import StancePolicy
 from portfolio.sessions import Market, Signals, day_at, long_gone
 from portfolio.settlement import settle
 from portfolio.walk import walk
@@ -53,7 +52,7 @@ def test_the_future_changes_no_past_day(world, rule):
 
 def test_a_daily_job_goes_on_from_a_saved_state(world, rule):
     market, signals = world(days=90, names=8)
-    a_rule = rule(rebalance_sessions=4, stance=StancePolicy(defence="future", stress=0.4, calm=0.3))
+    a_rule = rule(rebalance_sessions=4, stance={"defence": "future", "stress": 0.4, "calm": 0.3})
     whole = walk(market, signals, a_rule, start=START)
     half = walk(_cut(market, 70), _cut(signals, 70), a_rule, start=START)
     state = BookState.from_dict(json.loads(json.dumps(half.state.to_dict())))
@@ -163,7 +162,7 @@ def test_a_passive_book_is_closed_at_once_and_as_far_as_the_volume_goes(world, r
 def test_a_hedged_book_has_no_beta(world, rule):
     market, signals = world(days=60, names=8)
     signals = replace(signals, p_stress=np.full(60, 0.7))
-    a_rule = rule(costs=FREE, stance=StancePolicy(defence="future"), limits={"net_low": 0.1, "net_high": 1.0})
+    a_rule = rule(costs=FREE, stance={"defence": "future"}, limits={"net_low": 0.1, "net_high": 1.0})
     found = walk(market, signals, a_rule, start=START)
     beta = found.targets @ market.factors["market"][0]
     index = found.daily["index"].to_numpy()
@@ -229,7 +228,7 @@ def test_bad_input_is_refused(world, rule, change, message):
         market, signals = replace(market, factors={}), replace(signals, p_stress=np.full(60, 0.5))
     if "index" in change:
         market, signals = replace(market, index_return=None), replace(signals, p_stress=np.full(60, 0.7))
-        a_rule = rule(stance=StancePolicy(defence="future"))
+        a_rule = rule(stance={"defence": "future"})
     with pytest.raises(DataError, match=message):
         walk(market, signals, a_rule, start=change.get("start", START))
 

@@ -17,6 +17,17 @@ MU = np.array([0.05, 0.06, 0.08])
 FREE = CostRule(commission_bps=0.0, half_spread_bps=0.0, impact=0.0, borrow_bps=0.0)
 
 
+NO_LIMITS = {
+    "net_low": None,
+    "net_high": None,
+    "position": None,
+    "sector": None,
+    "factors": {},
+    "participation": 0.1,
+    "effective_names": None,
+}
+
+
 def _prospects(alpha=MU, matrix=MATRIX, **given):
     count = len(alpha)
     values = {
@@ -31,7 +42,7 @@ def _prospects(alpha=MU, matrix=MATRIX, **given):
 
 
 def _rule(costs=FREE, risk_aversion=4.0, capital=1e7, sessions=5, **limits):
-    limits = {"gross": 10.0, "position": None} | limits
+    limits = NO_LIMITS | {"gross": 10.0} | limits
     return ConstructionRule(
         risk_aversion=risk_aversion, capital=capital, sessions=sessions, limits=LimitRule(**limits), costs=costs
     )

@@ -9,7 +9,6 @@ import pytest
 from portfolio.costs import CostRule
 from portfolio.hedge import HedgeRule
 from portfolio.holdings import BookState
-from portfolio.policy import StancePolicy
 from portfolio.sessions import Market, Signals, day_at
 from portfolio.settlement import settle
 from portfolio.walk import walk
@@ -137,7 +136,7 @@ def test_the_ledger_agrees(world, rule, execution, defence):
         execution=execution,
         delisting_return=-0.3,
         rebalance_sessions=3,
-        stance=StancePolicy(defence=defence, dwell=2),
+        stance={"defence": defence, "dwell": 2},
         hedge=HedgeRule(put_sessions=12),
         limits=limits,
     )

@@ -30,7 +30,7 @@ def world():
 
 def run(world, rank=RANK, signals=None, **given):
     told, *market = world
-    rule = PodsRule(**{"review_sessions": 20, "evidence_sessions": 120, "least_sessions": 60} | given)
+    rule = PodsRule(**{"review_sessions": 20, "evidence_sessions": 120, "least_sessions": 60, "position": 0.05} | given)
     return walk_pods(told if signals is None else signals, *market, rank, rule, better)
 
 

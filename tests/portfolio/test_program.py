@@ -59,9 +59,9 @@ def test_it_is_the_problem_that_was_meant(seed):
     )
     limits = LimitRule(
         gross=0.8, net_low=-0.2, net_high=0.2, position=0.1, sector=0.1, factors={"market": 0.05}, turnover=1.0,
-        effective_names=15.0,
+        effective_names=15.0, participation=0.1,
     )  # fmt: skip
-    rule = ConstructionRule(limits=limits, costs=CostRule())
+    rule = ConstructionRule(risk_aversion=10.0, limits=limits, costs=CostRule())
     found = construct(book, rule)
     best, price = _said_plainly(book, rule)
     assert not found.relaxed
@@ -84,7 +84,11 @@ def test_one_wild_symbol_does_not_hide_the_others():
             adv=adv[:names],
             volatility=np.full(names, 0.02),
         )
-        return construct(book, ConstructionRule(limits=LimitRule(gross=1.0, position=0.05), costs=CostRule()))
+        limits = LimitRule(
+            gross=1.0, net_low=None, net_high=None, position=0.05, sector=None, factors={}, participation=0.1,
+            effective_names=None,
+        )  # fmt: skip
+        return construct(book, ConstructionRule(risk_aversion=10.0, limits=limits, costs=CostRule()))
 
     # As a share has that comes out of a bankruptcy at a thousand times its price: nobody holds it.
     wild = built(n, np.append(specific[:-1], 25_000.0))

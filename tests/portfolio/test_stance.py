@@ -10,7 +10,13 @@ from core.params import parse
 from portfolio.policy import Mode, Reason, Stance, StancePolicy
 from portfolio.stance import StanceState, Today, step
 
-POLICY = StancePolicy()
+
+def policy_of(**given) -> StancePolicy:
+    """A policy that takes a side only where it is likely right, and holds nothing in stress."""
+    return StancePolicy(**{"enter": 0.6, "leave": 0.4, "full": 1.0, "defence": "passive"} | given)
+
+
+POLICY = policy_of()
 
 
 def _today(p_stress=0.1, systemic=0.5, ratio=0.9, signal=(1.0,), p_wrong=(0.2,), crowd=None, panic=None):
@@ -60,7 +66,7 @@ def test_defence_is_entered_above_and_left_below():
 def test_a_mode_lasts_its_dwell_unless_caution_asks():
     assert _modes([0.5, 0.3, 0.3, 0.3, 0.3, 0.3]) == "sssssa"
     assert _modes([0.3, 0.5, 0.7]) == "asd"
-    assert _modes([0.5, 0.3, 0.3], StancePolicy(dwell=2)) == "ssa"
+    assert _modes([0.5, 0.3, 0.3], policy_of(dwell=2)) == "ssa"
 
 
 def test_reasons_of_the_mode():
@@ -88,13 +94,13 @@ def test_what_a_mode_does_with_sizes():
 
 @pytest.mark.parametrize("defence", ["future", "put"])
 def test_a_hedged_book_keeps_its_sides(defence):
-    hedged = _run([_today(0.1), _today(0.7)], StancePolicy(defence=defence))[1][1]
+    hedged = _run([_today(0.1), _today(0.7)], policy_of(defence=defence))[1][1]
     assert (hedged.hedge, hedged.exposure) == (defence, pytest.approx(0.3))
     assert (hedged.stance[0], hedged.reason[0]) == (Stance.HEDGE, Reason.HEDGED)
     assert hedged.size[0] == pytest.approx(0.6 * 0.3)
-    systemic = _run([_today(0.1, systemic=0.99)], StancePolicy(defence=defence))[1][0]
+    systemic = _run([_today(0.1, systemic=0.99)], policy_of(defence=defence))[1][0]
     assert systemic.exposure == pytest.approx(0.9)
-    unknown = _run([_today(np.nan)], StancePolicy(defence=defence))[1][0]
+    unknown = _run([_today(np.nan)], policy_of(defence=defence))[1][0]
     assert unknown.size[0] == 0.0
 
 
@@ -120,7 +126,7 @@ def test_a_side_that_is_held_shrinks_with_doubt(p_wrong, size):
 
 @pytest.mark.parametrize(("p_wrong", "size"), [(0.45, 1.0), (0.475, 0.5), (0.3, 1.0)])
 def test_a_full_position_needs_no_certainty(p_wrong, size):
-    policy = StancePolicy(enter=0.52, leave=0.48, full=0.1)
+    policy = policy_of(enter=0.52, leave=0.48, full=0.1)
     _, (decision,) = _run([_today(signal=(1.0, -1.0), p_wrong=(p_wrong, p_wrong))], policy, count=2)
     assert decision.size == pytest.approx([size, -size])
 
@@ -136,7 +142,7 @@ def test_a_side_lasts_its_dwell_and_is_given_up_below():
     assert kept[0].side[0] == 1
     left = _run([_today()] * 5 + [_today(signal=[-1.0], p_wrong=[0.39])])
     assert left[0].side[0] == -1
-    flat = _run([_today()] * 5 + [_today(signal=[-1.0], p_wrong=[0.39])], StancePolicy(enter=0.7))
+    flat = _run([_today()] * 5 + [_today(signal=[-1.0], p_wrong=[0.39])], policy_of(enter=0.7))
     assert flat[0].side[0] == 0
 
 
@@ -208,7 +214,7 @@ days = st.lists(
 @settings(deadline=None, max_examples=100)
 @given(days, st.sampled_from(["passive", "future"]))
 def test_every_decision_is_whole(series, defence):
-    policy = StancePolicy(defence=defence)
+    policy = policy_of(defence=defence)
     for today, d in zip(series, _run(series, policy, 3)[1], strict=True):
         assert d.mode_reason in set(Reason)
         assert set(d.reason) <= set(Reason)

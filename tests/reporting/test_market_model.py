@@ -107,7 +107,7 @@ def test_one_command_writes_all_of_it_and_keeps_the_real_market(tmp_path, monkey
     docs.mkdir()
     (docs / TEXT).write_text(page, encoding="utf-8")
     days = {name: datetime.date.fromisoformat(SMALL[name]) for name in ("start", "end")}
-    params = SimulationParams(**{**SMALL, **days, "symbols": 11})
+    params = SimulationParams(planted_ic=None, **{**SMALL, **days, "symbols": 11})
     write_world(params, folder)
     monkeypatch.setattr(market_model, "PRESETS", {"crisis": PRESETS["crisis"]})
     monkeypatch.setattr("sys.argv", ["market_model", "--docs", str(docs), "--data", str(folder)])

@@ -34,8 +34,17 @@ CLEAN = dict.fromkeys(
 )
 
 
+START = datetime.date(2010, 1, 4)
+
+
 def small(**changes) -> SimulationParams:
-    base = {"symbols": 30, "start": datetime.date(2010, 1, 4), "end": datetime.date(2013, 6, 28), "seed": 3}
+    base = {
+        "planted_ic": None,
+        "symbols": 30,
+        "start": datetime.date(2010, 1, 4),
+        "end": datetime.date(2013, 6, 28),
+        "seed": 3,
+    }
     return SimulationParams(**{**base, **changes})
 
 
@@ -74,14 +83,16 @@ def test_every_table_fits_its_schema():
 
 
 def test_opens_by_name_and_refuses_what_it_does_not_know():
-    source = open_source("simulated", None, {"symbols": 5, "end": datetime.date(2010, 6, 30)})
+    source = open_source(
+        "simulated", None, {"symbols": 5, "planted_ic": None, "start": START, "end": datetime.date(2010, 6, 30)}
+    )
     assert source.read("prices")["symbol"].nunique() <= 5
     with pytest.raises(ConfigError, match="unknown table 'options'"):
         source.read("options")
     with pytest.raises(ConfigError, match=r"data\.simulated\.sybols: unknown parameter"):
         open_source("simulated", None, {"sybols": 5})
     with pytest.raises(ConfigError, match="must be after start"):
-        parse(SimulationParams, {"end": datetime.date(2009, 1, 1)}, "data.simulated")
+        parse(SimulationParams, {"planted_ic": None, "end": datetime.date(2009, 1, 1)}, "data.simulated")
     with pytest.raises(ConfigError, match="planted_ic"):
         parse(SimulationParams, {"planted_ic": 0.9}, "data.simulated")
 
@@ -203,7 +214,9 @@ def test_realised_is_the_sum_of_the_five_sessions_after_the_trade():
 def test_the_oracle_reaches_the_planted_correlation(planted):
     daily = []
     for seed in (1, 2, 3):
-        params = SimulationParams(symbols=120, end=datetime.date(2015, 12, 31), seed=seed, planted_ic=planted)
+        params = SimulationParams(
+            symbols=120, start=START, end=datetime.date(2015, 12, 31), seed=seed, planted_ic=planted
+        )
         world = make_world(params)
         rows = slice(70, world.last - HORIZON - 1)
         daily.append(correlation((world.expected * world.listed)[rows], world.outcome[rows]))
@@ -215,7 +228,9 @@ def test_the_oracle_reaches_the_planted_correlation(planted):
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["default", "planted"])
 def test_each_source_earns_its_own_and_nothing_is_earned_without_a_plant(preset):
-    params = SimulationParams(preset=preset, symbols=120, end=datetime.date(2017, 12, 29), seed=11)
+    params = SimulationParams(
+        preset=preset, planted_ic=None, symbols=120, start=START, end=datetime.date(2017, 12, 29), seed=11
+    )
     world = make_world(params)
     none = make_world(params.model_copy(update={"planted": {}}))
     rows = slice(70, world.last - HORIZON - 1)
@@ -241,7 +256,9 @@ def test_null_truth_is_zero():
 @pytest.mark.slow
 def test_the_plant_shows_in_the_emitted_tables():
     """Plain features of the tables, no part of the simulation, must correlate with the residual return."""
-    params = SimulationParams(symbols=120, end=datetime.date(2017, 12, 29), seed=5, planted_ic=0.12, **CLEAN)
+    params = SimulationParams(
+        symbols=120, start=START, end=datetime.date(2017, 12, 29), seed=5, planted_ic=0.12, **CLEAN
+    )
     source = Simulated(None, params)
     world = source.world
     prices = source.read("prices")
@@ -472,7 +489,7 @@ def test_posts_carry_a_readable_mood_and_repeats():
 def test_the_default_world_is_made_once_a_process():
     make_world.cache_clear()
     _normalised.cache_clear()
-    source = Simulated(None, SimulationParams(seed=99))
+    source = Simulated(None, SimulationParams(seed=99, planted_ic=None, start=START))
     for _ in range(2):
         for name in source.tables():
             assert len(source.read(name))

@@ -26,7 +26,13 @@ from sources.simulation.world import make_world
 
 
 def small(**changes) -> SimulationParams:
-    base = {"symbols": 30, "start": datetime.date(2010, 1, 4), "end": datetime.date(2012, 12, 14), "seed": 3}
+    base = {
+        "planted_ic": None,
+        "symbols": 30,
+        "start": datetime.date(2010, 1, 4),
+        "end": datetime.date(2012, 12, 14),
+        "seed": 3,
+    }
     return SimulationParams(**{**base, **changes})
 
 
@@ -46,25 +52,27 @@ def small(**changes) -> SimulationParams:
 )
 def test_an_impossible_market_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        parse(SimulationParams, changes, "data.simulated")
+        parse(SimulationParams, {"planted_ic": None, **changes}, "data.simulated")
 
 
 def test_an_unquoted_null_in_yaml_is_the_null_market():
-    values = yaml.safe_load("{preset: null, symbols: 12}")
-    assert parse(SimulationParams, values, "data.simulated") == SimulationParams(preset="null", symbols=12)
+    values = yaml.safe_load("{preset: null, symbols: 12, planted_ic: null}")
+    assert parse(SimulationParams, values, "data.simulated") == SimulationParams(
+        preset="null", symbols=12, planted_ic=None
+    )
 
 
 def test_the_presets_strengths_are_kept_or_set_together():
     for name, preset in PRESETS.items():
-        own = SimulationParams(preset=name).oracle_ic()
+        own = SimulationParams(preset=name, planted_ic=None).oracle_ic()
         assert {source: ic for source, ic in own.items() if ic} == dict(preset.planted)
     both = SimulationParams(planted_ic=0.2).oracle_ic()
     assert sum(ic**2 for ic in both.values()) ** 0.5 == pytest.approx(0.2)
     assert both["drift"] / both["mood"] == pytest.approx(0.055 / 0.045)
-    only = SimulationParams(planted={"crowd": 0.03})
+    only = SimulationParams(planted_ic=None, planted={"crowd": 0.03})
     assert only.oracle_ic() == {**dict.fromkeys(NAMES, 0.0), "crowd": 0.03}
-    assert only != SimulationParams()
-    assert len({only, SimulationParams(planted={"crowd": 0.03})}) == 1
+    assert only != SimulationParams(planted_ic=None)
+    assert len({only, SimulationParams(planted_ic=None, planted={"crowd": 0.03})}) == 1
 
 
 # --- streams --------------------------------------------------------------------------------------------------
@@ -222,7 +230,7 @@ def test_the_folder_holds_the_tables_and_the_truth_of_the_market_in_memory(tmp_p
 def test_a_table_without_rows_has_no_file_and_a_span_without_sessions_is_refused(tmp_path):
     write_world(small(symbols=4, end=datetime.date(2010, 1, 8), posts_per_day=0.0), tmp_path / "market")
     assert set(open_source("files", tmp_path / "market", {}).tables()) == {"prices", "securities", "macro"}
-    weekend = SimulationParams(start=datetime.date(2010, 1, 2), end=datetime.date(2010, 1, 3))
+    weekend = SimulationParams(planted_ic=None, start=datetime.date(2010, 1, 2), end=datetime.date(2010, 1, 3))
     with pytest.raises(ConfigError, match="no session of the exchange lies between 2010-01-02 and 2010-01-03"):
         write_world(weekend, tmp_path / "weekend")
     assert not (tmp_path / "weekend").exists()
