@@ -93,7 +93,7 @@ def prove(
     for number, cut in enumerate(cuts):
         _prefix(features, panel, cut, full, record)
         _near(features, panel, cut, full, record, seed + number)
-    return record.frame(features)
+    return record.frame(features, cuts)
 
 
 def require(report: pd.DataFrame) -> None:
@@ -157,10 +157,14 @@ class _Record:
                 name, invariance, f"{change}: {symbol} on {date} is {new[row, col]:.9g} instead of {old[row, col]:.9g}"
             )
 
-    def frame(self, features: Sequence[Feature]) -> pd.DataFrame:
+    def frame(self, features: Sequence[Feature], cuts: Sequence[int]) -> pd.DataFrame:
         for feature in features:
             if not self.finite[feature.name]:
-                self.fail(feature.name, "defined", "no finite value at the cuts: choose cuts with data")
+                detail = (
+                    f"no finite value at the cuts ({', '.join(str(self.panel.dates[cut]) for cut in cuts)}): it looks "
+                    f"back on up to {feature.lookback} sessions and {max(cuts) + 1} are there: give more history"
+                )
+                self.fail(feature.name, "defined", detail)
         keys = [(feature.name, invariance) for feature in features for invariance in INVARIANCES]
         details = [self.failures.get(key, "") for key in keys]
         return pd.DataFrame(

@@ -50,7 +50,12 @@ class UniverseRule(Params):
 
 
 def universe(fields: Mapping[str, Array], rule: UniverseRule) -> Mask:
-    """`(T, N)` True where the symbol may be held, by its company's own history; a close at the session is required.
+    """`(T, N)` True where the symbol may be held: where every one of the `conditions` holds."""
+    return np.asarray(np.logical_and.reduce(list(conditions(fields, rule).values())))
+
+
+def conditions(fields: Mapping[str, Array], rule: UniverseRule) -> dict[str, Mask]:
+    """What a symbol needs at each session to be held, `(T, N)` by name; of its company's own history.
 
     Parameters
     ----------
@@ -59,19 +64,21 @@ def universe(fields: Mapping[str, Array], rule: UniverseRule) -> Mask:
     """
     if (company := companies(fields)) is not None:
         columns = Columns.of(company)
-        return columns.together(_universe(columns.fields(fields), rule))
-    return _universe(fields, rule)
+        return {name: columns.together(mask) for name, mask in _conditions(columns.fields(fields), rule).items()}
+    return _conditions(fields, rule)
 
 
-def _universe(fields: Mapping[str, Array], rule: UniverseRule) -> Mask:
+def _conditions(fields: Mapping[str, Array], rule: UniverseRule) -> dict[str, Mask]:
     close = fields["close"]
     span = rule.dollar_volume_sessions
     dollar_volume = rolling_median(close * fields["volume"], span, math.ceil(span / 2))
-    held = ~np.isnan(close)
-    held &= dollar_volume >= rule.min_dollar_volume
-    held &= rolling_count(close, rule.coverage_sessions) >= rule.min_coverage * rule.coverage_sessions
+    out = {
+        "a close": ~np.isnan(close),
+        "min_dollar_volume": dollar_volume >= rule.min_dollar_volume,
+        "min_coverage": rolling_count(close, rule.coverage_sessions) >= rule.min_coverage * rule.coverage_sessions,
+    }
     if "close_unadjusted" in fields:
-        held &= ~(fields["close_unadjusted"] < rule.min_price)
+        out["min_price"] = ~(fields["close_unadjusted"] < rule.min_price)
     if "level_break" in fields and rule.break_sessions:
-        held &= ~(rolling_sum(fields["level_break"], rule.break_sessions, 1) > 0)
-    return held
+        out["break_sessions"] = ~(rolling_sum(fields["level_break"], rule.break_sessions, 1) > 0)
+    return out

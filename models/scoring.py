@@ -23,6 +23,7 @@ from core.jit import njit
 
 SESSIONS_PER_YEAR = 252
 MIN_NAMES = 20
+"""Symbols that a cross-section needs: for a rank correlation to count, and for the daily job to serve a session."""
 
 
 @njit()

@@ -69,7 +69,7 @@ def read_as_of(
     SessionError
         The data has no prices for the session.
     DataError
-        A table does not fit its schema, or holds too few symbols.
+        A table does not fit its schema, or holds no usable price.
     """
     wanted = sessions + universe.lookback - 1
     # A clean row depends on raw rows before it.

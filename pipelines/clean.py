@@ -13,6 +13,7 @@ from features.assemble import assemble
 from features.panel import Panel
 from pipelines.layout import CLEAN, QUALITY, RAW
 from pipelines.panels import closing_remedy, session_range
+from pipelines.requirements import require_enough
 from pipelines.stage import Settings, run_stage
 from pipelines.tables import read_tables, write_tables
 from reporting.quality import quality_page, quality_summary
@@ -23,11 +24,12 @@ _DATED = ("date", "session", "available_date", "created_at")
 
 
 def main(settings: Settings) -> None:
-    """Clean every table, then report what was found per table, rule and symbol."""
+    """Clean every table, refuse data that is too little for the run, report what was found per table, rule, symbol."""
     raw = read_tables(RAW)
     first, last = raw["prices"]["date"].min().date(), raw["prices"]["date"].max().date()
     cleaned = clean(raw, first, last)
     panel = assemble(cleaned.tables, session_range(cleaned.tables["prices"]), settings.universe)
+    require_enough(panel, settings)
     counts = count_tables(raw, cleaned.tables)
     _note_days(raw["prices"], panel)
     coverage = measure_coverage(panel)
@@ -50,8 +52,8 @@ def _note_days(prices: pd.DataFrame, panel: Panel) -> None:
     outside = np.sort(days[~np.isin(days, sessions(days.min(), days.max()))])
     if len(outside):
         print(
-            f"prices: rows on {len(outside)} days that are not sessions of the exchange are dropped, the last on "
-            f"{outside[-1]}: if the exchange was open, list such days under data.openings in params.yaml",
+            f"prices: rows on days that are not sessions of the exchange are dropped ({len(outside)}, the last "
+            f"{outside[-1]}): if the exchange was open, list such days under data.openings in params.yaml",
             file=sys.stderr,
         )
 

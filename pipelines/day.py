@@ -27,13 +27,13 @@ from features.risk import risk_scale
 from models.bundle import Bundle
 from models.dataset import Dataset, assemble_dataset
 from models.profile import missing_features
+from models.scoring import MIN_NAMES
 from pipelines.asof import read_as_of
 from pipelines.inputs import Inputs, parse_inputs
 from pipelines.panels import closing_remedy
 from sources.base import Source, last_session
 from sources.calendar import last_completed, sessions
 
-MIN_NAMES = 20
 # A session with fewer prices than this share of the usual number is a broken delivery, not a market.
 MIN_COVERAGE = 0.8
 # What decides a feature's value; the rest of a declaration is words.

@@ -14,9 +14,6 @@ from sources import calendar
 from sources.cleaning import events, filings, prices
 from sources.cleaning.findings import join
 
-MIN_SYMBOLS = 10
-"""Below this there is no cross-section to rank."""
-
 # One session more where rows are not dated by session: what became known over a weekend belongs to the one after it.
 LOOKBACKS: Mapping[str, int] = {
     "prices": prices.LOOKBACK,
@@ -64,21 +61,19 @@ def clean(tables: Mapping[str, pd.DataFrame], first: datetime.date, last: dateti
     Raises
     ------
     DataError
-        There are no prices in the span, or of too few symbols.
+        No price in the span is one that cleaning could keep.
     """
     start, stop = np.datetime64(first, "D"), np.datetime64(last, "D")
     bars = tables["prices"]
     bars = bars[bars["date"] <= pd.Timestamp(last)]
-    symbols = bars["symbol"].nunique()
-    if symbols == 0:
+    if bars.empty:
         raise DataError(f"prices: no row up to {stop}: choose a later date, or add earlier prices")
-    if symbols < MIN_SYMBOLS:
-        listed = ", ".join(sorted(bars["symbol"].unique()))
-        raise DataError(
-            f"prices: column 'symbol' holds {symbols} symbols ({listed}) up to {stop}: a cross-section needs at "
-            f"least {MIN_SYMBOLS}; add symbols"
-        )
     days = calendar.sessions(bars["date"].min().date(), stop)
+    if not (np.isin(bars["date"].to_numpy().astype("datetime64[D]"), days) & (bars["close"] > 0)).any():
+        raise DataError(
+            f"prices: none of the {len(bars):,} rows up to {stop} has a close above 0 on a session of the exchange: "
+            "check the columns date and close"
+        )
     results = {"prices": prices.clean_prices(bars, days, start)}
     dated = {
         "fundamentals": ("filings", filings.clean_filings),

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str, list[str]]] 
     "empty": (lambda frame: frame.head(0), "ingest", ["prices", "no rows"]),
     "in the future": (_tomorrow, "ingest", ["prices", "future", "S11"]),
     "conflicting keys": (_repeat_with_another_close, "ingest", ["prices", "S11"]),
-    "one symbol": (lambda frame: frame[frame["symbol"] == "S00"], "clean", ["prices", "S00", "at least"]),
+    "one symbol": (lambda frame: frame[frame["symbol"] == "S00"], "clean", ["prices", "1 symbols", "at least 20"]),
 }
 
 

@@ -206,12 +206,14 @@ def test_days_off_are_dropped(world: World) -> None:
     assert len(rows(result)) == SESSIONS
 
 
-def test_a_cross_section_is_needed(bars_of: Callable[..., pd.DataFrame]) -> None:
+def test_a_usable_price_is_needed(bars_of: Callable[..., pd.DataFrame]) -> None:
     frame = normalise("prices", bars_of({"MINE": calm()}), "prices")
-    with pytest.raises(DataError, match=r"1 symbols \(MINE\).*at least 10"):
-        clean({"prices": frame}, DAYS[0].item(), DAYS[-1].item())
     with pytest.raises(DataError, match="no row up to 1999-12-31"):
         clean({"prices": frame}, DAYS[0].item(), np.datetime64("1999-12-31").item())
+    weekend = frame.assign(date=pd.Timestamp("2012-01-07") + pd.to_timedelta(7 * np.arange(len(frame)), unit="D"))
+    for unusable in (frame.assign(close=0.0), weekend, weekend.iloc[:1]):
+        with pytest.raises(DataError, match="has a close above 0 on a session"):
+            clean({"prices": unusable}, DAYS[0].item(), np.datetime64("2016-12-30").item())
 
 
 @pytest.mark.real_data
