@@ -18,7 +18,7 @@ help:
 	@echo "make lock               rewrite requirements.lock from pyproject.toml"
 
 run: $(READY)
-	@$(BIN)/signals run $(if $(DATA),--data '$(DATA)') $(if $(PRESET),--preset $(PRESET))
+	@$(BIN)/signals run $(if $(value DATA),--data '$(subst ','\'',$(value DATA))') $(if $(PRESET),--preset $(PRESET))
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
