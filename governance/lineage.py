@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from core.errors import ConfigError
-from core.files import canonical_json, digest_bytes, digest_file
+from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from governance.dvc_lock import PARAMS, DvcLock, folder_md5, lookup
 from governance.git import ask
 from sources.providers.files import table_files
@@ -172,10 +172,17 @@ def source_tables(root: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     if not reads_files(params):
         return {}
     files = table_files(root / lookup(params, "data.path"))
-    return {
-        table: {"file": file.name, "sha256": digest_file(file), "size": file.stat().st_size}
-        for table, file in files.items()
-    }
+    return {table: {"file": file.name, "sha256": _digest(file), "size": _size(file)} for table, file in files.items()}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and digests of a folder's files."""
+    return digest_bytes(canonical_json(digest_tree(path)).encode()) if path.is_dir() else digest_file(path)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file or of a folder's files."""
+    return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
 
 
 def _code(root: Path, lock: DvcLock, stages: Sequence[str], params: Mapping[str, Any]) -> dict[str, str]:

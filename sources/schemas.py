@@ -7,20 +7,20 @@ frame to `normalise`; what comes back has one set of dtypes and one order, whate
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
 from core.errors import ConfigError, DataError
+from sources.columns import DATE, WANTED, Kind, convert, representable
 
-Kind = Literal["text", "number", "integer", "flag", "date", "time"]
-
-DATE = np.dtype("datetime64[ms]")
-TIME = pd.DatetimeTZDtype("us", "UTC")
+FIRST_DAY = pd.Timestamp("1800-01-01")
+"""No table has a date before it: it is a typing error, or a number that stands for an unknown date."""
+MAX_LAG_DAYS = 3660
+"""The longest time after its date, and after today, at which a row of the user's own may become known."""
 
 FUNDAMENTAL_VALUES = (
     "revenue", "operating_income", "net_income", "eps_basic", "eps_diluted", "dividends_per_share",
@@ -42,6 +42,8 @@ class Column:
     kind: Kind
     required: bool = True
     nullable: bool = False
+    finite: bool = False
+    """Whether an infinite number is refused; elsewhere it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,22 @@ class TableSchema:
     own: bool = False
 
 
-_TEXT, _DATE, _FLAG = Column("text"), Column("date"), Column("flag")
-_INTEGER, _LABEL = Column("integer"), Column("text", nullable=True)
+_KEY, _DATE, _FLAG = Column("label"), Column("date"), Column("flag")
+_INTEGER, _LABEL = Column("integer"), Column("label", nullable=True)
 _NUMBER = Column("number", nullable=True)
 _EXTRA = Column("number", required=False, nullable=True)
 
 TABLES: Mapping[str, TableSchema] = {
     "prices": TableSchema(
         {
-            "date": _DATE, "symbol": _TEXT, "open": _NUMBER, "high": _NUMBER, "low": _NUMBER, "close": _NUMBER,
+            "date": _DATE, "symbol": _KEY, "open": _NUMBER, "high": _NUMBER, "low": _NUMBER, "close": _NUMBER,
             "volume": _NUMBER, "close_unadjusted": _EXTRA, "vwap": _EXTRA,
         },
         key=("date", "symbol"), known="date", unique=True,
     ),
     "fundamentals": TableSchema(
         {
-            "symbol": _TEXT, "available_date": _DATE, "period_end": _DATE, "source": _TEXT, "fiscal_period": _TEXT,
+            "symbol": _KEY, "available_date": _DATE, "period_end": _DATE, "source": _KEY, "fiscal_period": _KEY,
             "amended": _FLAG, "income_months": _INTEGER, "cashflow_months": _INTEGER,
             **dict.fromkeys((*FUNDAMENTAL_VALUES, "shares_outstanding", "split_factor_2017"), _NUMBER),
             **dict.fromkeys(FUNDAMENTAL_EXTRAS, _EXTRA),
@@ -94,34 +96,76 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "earnings": TableSchema(
         {
-            "symbol": _TEXT, "announce_date": _DATE, "available_date": _DATE,
+            "symbol": _KEY, "announce_date": _DATE, "available_date": _DATE,
             "eps_estimate": _NUMBER, "eps_actual": _NUMBER, "surprise": _NUMBER,
         },
         key=("symbol", "available_date", "announce_date"), known="available_date",
     ),
     "posts": TableSchema(
         {
-            "symbol": _TEXT, "created_at": Column("time"), "user_hash": _INTEGER, "followers": _INTEGER,
-            "is_retweet": _FLAG, "lang": _LABEL, "text": _LABEL, "novelty": _EXTRA,
+            "symbol": _KEY, "created_at": Column("time"), "user_hash": _INTEGER, "followers": _INTEGER,
+            "is_retweet": _FLAG, "lang": _LABEL, "text": Column("text", nullable=True), "novelty": _EXTRA,
         },
         key=("symbol", "created_at", "user_hash"), known="created_at",
     ),
     "securities": TableSchema(
-        {"symbol": _TEXT, "name": _LABEL, "exchange": _LABEL, "sector": _LABEL, "industry": _LABEL},
+        {"symbol": _KEY, "name": _LABEL, "exchange": _LABEL, "sector": _LABEL, "industry": _LABEL},
         key=("symbol",), known=None, unique=True,
     ),
     "macro": TableSchema(
-        {"series": _TEXT, "date": _DATE, "available_date": _DATE, "value": _NUMBER},
+        {"series": _KEY, "date": _DATE, "available_date": _DATE, "value": _NUMBER},
         key=("series", "available_date", "date"), known="available_date", unique=True,
     ),
     "alternative": TableSchema(
         {
-            "series": _TEXT, "symbol": _TEXT, "date": _DATE,
+            "series": _KEY, "symbol": _KEY, "date": _DATE,
             "available_date": Column("date", required=False, nullable=True), "value": _NUMBER,
         },
         key=("series", "symbol", "available_date", "date"), known="available_date", unique=True, own=True,
     ),
 }  # fmt: skip
+"""Tables that a source may offer."""
+
+SIGNAL = "signal"
+SCHEMAS: Mapping[str, TableSchema] = {
+    **TABLES,
+    SIGNAL: TableSchema(
+        {"date": _DATE, "symbol": _KEY, "signal": Column("number", nullable=True, finite=True)},
+        key=("date", "symbol"),
+        known="date",
+        unique=True,
+    ),
+}
+"""Every table that is read from a user's file."""
+
+
+def require_columns(schema: TableSchema, found: Sequence[str], where: str) -> None:
+    """Refuse a table that lacks a column.
+
+    Parameters
+    ----------
+    schema
+        What the table must have.
+    found
+        Names of the columns that are there.
+    where
+        File or feed, for the message.
+
+    Raises
+    ------
+    DataError
+        Names the first column that is missing, and those found.
+    """
+    for name, column in schema.columns.items():
+        if column.required and name not in found:
+            empty = " (leave it empty where unknown)" if column.nullable else ""
+            listed = ", ".join(found)
+            raise DataError(f"{where}: column {name!r} is missing: add it{empty}; the columns found are {listed}")
+
+
+def no_rows(table: str, where: str) -> DataError:
+    """The error of a table without rows."""
+    return DataError(f"{where}: the table {table!r} has no rows: provide at least one, or remove the file")
 
 
 def normalise(
@@ -136,7 +180,7 @@ def normalise(
     Parameters
     ----------
     table
-        Name in `TABLES`.
+        Name in `SCHEMAS`.
     frame
         Raw rows; columns that the schema does not name are dropped.
     where
@@ -155,124 +199,71 @@ def normalise(
     Raises
     ------
     DataError
-        A column is missing or of the wrong type, a key is unknown or conflicts with another row, a
-        date lies in the future, or the table is empty. Names the file, the column and the first row.
+        A column is missing or of the wrong type, a key is unknown or conflicts with another row, a date lies before
+        `FIRST_DAY` or in the future, or the table is empty. Names the file, the column and the first row.
     """
-    if table not in TABLES:
+    if table not in SCHEMAS:
         raise ConfigError(f"unknown table {table!r}: choose one of {', '.join(sorted(TABLES))}")
-    schema = TABLES[table]
-    for name, column in schema.columns.items():
-        if column.required and name not in frame.columns:
-            empty = " (leave it empty where unknown)" if column.nullable else ""
-            found = ", ".join(map(str, frame.columns))
-            raise DataError(f"{where}: column {name!r} is missing: add it{empty}; the columns found are {found}")
+    schema = SCHEMAS[table]
+    require_columns(schema, list(map(str, frame.columns)), where)
     if frame.empty and not allow_empty:
-        raise DataError(f"{where}: the table {table!r} has no rows: provide at least one, or remove the file")
+        raise no_rows(table, where)
     present = {name: column for name, column in schema.columns.items() if name in frame.columns}
     raw = frame[list(present)].reset_index(drop=True)
-    out = pd.DataFrame({name: _convert(raw, name, column.kind, where, table) for name, column in present.items()})
+    raw = raw.assign(**{name: representable(raw[name]) for name in present})
+    out = pd.DataFrame({name: _convert(raw, name, column, where, table) for name, column in present.items()})
     for name, column in present.items():
         if not column.nullable:
-            unknown = out[name].isna() | (out[name] == "") if column.kind == "text" else out[name].isna()
+            unknown = out[name].isna() | (out[name] == "") if column.kind == "label" else out[name].isna()
             if unknown.any():
                 row = _row(raw, table, int(unknown.to_numpy().argmax()))
                 raise DataError(f"{where}: column {name!r} is empty at {row}: fill it in or remove the row")
-    _refuse_future(out, raw, where, table)
+    _refuse_outside(out, raw, where, table)
     if schema.own:
         out = _dated_by_lag(out, lag_days or {}, where, table)
     return _ordered(out, schema, where, table)
 
 
-def _convert(raw: pd.DataFrame, name: str, kind: Kind, where: str, table: str) -> pd.Series:
+def _convert(raw: pd.DataFrame, name: str, column: Column, where: str, table: str) -> pd.Series:
     """One column in the dtype of its kind; the first value that does not fit is an error."""
-    column = raw[name]
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
-    if kind == "text":
-        out, bad, want = _text(column)
-    elif kind == "date":
-        out, bad, want = _dates(column)
-    elif kind == "time":
-        out, bad, want = _times(column)
-    elif kind == "flag":
-        out, bad, want = _flags(column)
-    else:
-        out, bad, want = _numbers(column, integer=kind == "integer")
+    values = raw[name]
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    out, bad = convert(values, column.kind)
+    want = WANTED[column.kind]
+    if column.finite and not bad.any() and types.is_float_dtype(values):
+        bad, want = np.isinf(values.to_numpy(np.float64, na_value=np.nan)), "a finite number, or empty where unknown"
     if bad.any():
         at = int(np.argmax(bad))
+        value = values.iloc[at]
+        value = value.item() if isinstance(value, np.generic) else value
         raise DataError(
-            f"{where}: column {name!r} holds {column.iloc[at]!r} (type {column.dtype}) at {_row(raw, table, at)}: "
+            f"{where}: column {name!r} holds {value!r} (type {values.dtype}) at {_row(raw, table, at)}: "
             f"it must be {want}"
         )
     return out
 
 
-def _text(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
-    known = column.notna().to_numpy()
-    strings = types.is_string_dtype(column) or not known.any()
-    return column.astype("str"), known & (not strings), "text"
-
-
-def _numbers(column: pd.Series, integer: bool) -> tuple[pd.Series, np.ndarray, str]:
-    want = "a whole number" if integer else "a number, not text"
-    if not types.is_numeric_dtype(column) or types.is_bool_dtype(column):
-        known = column.notna()
-        parsed = pd.to_numeric(column.astype("str"), errors="coerce")
-        text = known & parsed.isna()
-        return parsed.astype(float), (text if text.any() else known).to_numpy(), want
-    if integer and types.is_integer_dtype(column) and not column.hasnans:
-        return column.astype(np.int64), np.zeros(len(column), bool), want
-    values = column.to_numpy(np.float64, na_value=np.nan)
-    if integer:
-        bad = ~(np.isfinite(values) & (values == np.round(values)))
-        return pd.Series(np.where(bad, 0, values).astype(np.int64)), bad, want
-    if np.isinf(values).any():
-        values = np.where(np.isinf(values), np.nan, values)
-    return pd.Series(values), np.zeros(len(column), bool), want
-
-
-def _flags(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
-    fits = column.isin([True, False]).to_numpy() & (not types.is_string_dtype(column))
-    return column.where(fits, False).astype(bool), ~fits, "true or false"
-
-
-def _dates(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
-    want = "a date such as 2016-10-18, without a time of day"
-    known = column.notna().to_numpy()
-    if types.is_datetime64_dtype(column):
-        out = column.astype(DATE)
-        return out, known & (column != column.dt.normalize()).to_numpy(), want
-    if types.is_numeric_dtype(column) or isinstance(column.dtype, pd.DatetimeTZDtype):
-        return pd.Series(pd.NaT, index=column.index, dtype=DATE), known, want
-    form = "%Y-%m-%d" if types.is_string_dtype(column) else None
-    out = pd.to_datetime(column, format=form, errors="coerce").astype(DATE)
-    return out, known & out.isna().to_numpy(), want
-
-
-def _times(column: pd.Series) -> tuple[pd.Series, np.ndarray, str]:
-    want = "a time with its zone, such as 2014-01-02T15:04:05Z"
-    known = column.notna().to_numpy()
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return column.astype(TIME), np.zeros(len(column), bool), want
-    if types.is_numeric_dtype(column) or types.is_datetime64_dtype(column):
-        return pd.Series(pd.NaT, index=column.index, dtype=TIME), known, want
-    zoned = column.astype("str").str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", na=False).to_numpy()
-    out = pd.to_datetime(column.where(zoned), format="ISO8601", utc=True, errors="coerce").astype(TIME)
-    return out, known & out.isna().to_numpy(), want
-
-
-def _refuse_future(out: pd.DataFrame, raw: pd.DataFrame, where: str, table: str) -> None:
-    """No row can have become known, or describe a day, after today."""
+def _refuse_outside(out: pd.DataFrame, raw: pd.DataFrame, where: str, table: str) -> None:
+    """Refuse moments before any exchange, and rows that became known, or describe a day, after today."""
     tomorrow = pd.Timestamp(datetime.datetime.now(datetime.UTC).date()) + pd.Timedelta(days=1)
-    for name, column in TABLES[table].columns.items():
+    schema = SCHEMAS[table]
+    for name, column in schema.columns.items():
+        if column.kind not in ("date", "time") or name not in out:
+            continue
         # A lag may end after today: such a row is not known yet, and waits.
-        waits = TABLES[table].own and name == TABLES[table].known
-        if column.kind in ("date", "time") and name in out and not waits:
-            limit = tomorrow.tz_localize("UTC") if column.kind == "time" else tomorrow
-            future = (out[name] >= limit).to_numpy()
-            if future.any():
-                row = _row(raw, table, int(future.argmax()))
-                raise DataError(f"{where}: column {name!r} lies in the future at {row}: correct the date or remove it")
+        waits = schema.own and name == schema.known
+        limit = tomorrow + pd.Timedelta(days=MAX_LAG_DAYS) if waits else tomorrow
+        zone = "UTC" if column.kind == "time" else None
+        early, late = out[name] < FIRST_DAY.tz_localize(zone), out[name] >= limit.tz_localize(zone)
+        if (early | late).any():
+            at = int((early | late).to_numpy().argmax())
+            far = f" by more than {MAX_LAG_DAYS} days" if waits else ""
+            state = f"is before {FIRST_DAY:%Y-%m-%d}" if early[at] else f"lies in the future{far}"
+            raise DataError(
+                f"{where}: column {name!r} {state} ({_shown(raw[name][at])}) at {_row(raw, table, at)}: correct "
+                "the date or remove the row"
+            )
 
 
 def _dated_by_lag(out: pd.DataFrame, lag_days: Mapping[str, int], where: str, table: str) -> pd.DataFrame:
@@ -290,7 +281,7 @@ def _dated_by_lag(out: pd.DataFrame, lag_days: Mapping[str, int], where: str, ta
             "'date' at which it was known"
         )
     filled = told.fillna(out["date"] + pd.to_timedelta(lag, unit="D")).astype(DATE)
-    return out.assign(available_date=filled)[list(TABLES[table].columns)]
+    return out.assign(available_date=filled)[list(SCHEMAS[table].columns)]
 
 
 def _ordered(out: pd.DataFrame, schema: TableSchema, where: str, table: str) -> pd.DataFrame:
@@ -335,9 +326,13 @@ def _rank(column: pd.Series) -> np.ndarray:
 def _row(frame: pd.DataFrame, table: str, position: int) -> str:
     """A row in words: its key columns and values."""
     parts = []
-    for name in TABLES[table].key[:3]:
+    for name in SCHEMAS[table].key[:3]:
         if name in frame:
             value = frame[name].iloc[position]
-            shown = f"{value:%Y-%m-%d}" if isinstance(value, datetime.date) and not pd.isna(value) else value
-            parts.append(f"{name} {shown}")
+            parts.append(f"{name} {_shown(value)}")
     return ", ".join(parts) or f"row {position + 1}"
+
+
+def _shown(value: object) -> str:
+    """A value for a message: a moment by its day."""
+    return str(value).partition(" ")[0] if isinstance(value, datetime.date) else str(value)

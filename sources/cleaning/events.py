@@ -7,7 +7,8 @@ import pandas as pd
 
 from sources.calendar import session_of_date, session_of_time, sessions
 from sources.cleaning.findings import Findings
-from sources.schemas import DATE, RETWEET
+from sources.columns import DATE
+from sources.schemas import RETWEET
 from sources.sentiment import sentiment
 
 REPEAT_SESSIONS = 21

@@ -16,7 +16,8 @@ from core.errors import DataError
 from sources.calendar import session_of_date
 from sources.cleaning.findings import Findings
 from sources.cleaning.past import Mask, Past, Values, median_of_known
-from sources.schemas import DATE, FUNDAMENTAL_EXTRAS, FUNDAMENTAL_VALUES
+from sources.columns import DATE
+from sources.schemas import FUNDAMENTAL_EXTRAS, FUNDAMENTAL_VALUES
 
 PREVIOUS = 4
 """Earlier filings that a filing is compared with: a year of quarters."""

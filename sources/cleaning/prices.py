@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from sources.cleaning.findings import Findings, join
 from sources.cleaning.past import Mask, Past, Positions, Values, log_distance, median_of_known
+from sources.columns import DATE
 from sources.identity import ANOTHER_COMPANY, LONG_GAP, SHORT_GAP
-from sources.schemas import DATE
 
 FIELDS = ("open", "high", "low", "close", "volume", "close_unadjusted", "vwap")
 

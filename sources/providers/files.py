@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from core.errors import ConfigError, DataError
 from core.params import Params
 from sources.base import PROVIDERS
-from sources.schemas import TABLES, TIME, normalise
+from sources.columns import TIME
+from sources.reading import SUFFIXES, is_csv, newest_day, read_table
+from sources.schemas import MAX_LAG_DAYS, TABLES, normalise
 
 _STEMS = {"posts": ("posts", "social")}
-_SUFFIXES = (".parquet", ".csv")
-_UNKNOWN = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_UNREAD = (".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst", ".feather", ".json", ".orc", ".pq", ".tsv", ".txt", ".xlsx")
+"""Endings of tables that are not read, and not passed over either."""
 
 
 class FilesParams(Params):
     """What a folder cannot say by itself."""
 
-    lag_days: dict[str, Annotated[int, Field(ge=0, le=3660)]] = Field(default={})
+    lag_days: dict[str, Annotated[int, Field(ge=0, le=MAX_LAG_DAYS)]] = Field(default={})
     """By series of the table `alternative`: days after `date` at which a row without `available_date` was known."""
 
 
 @PROVIDERS.register("files")
 class Files:
-    """Tables from `<table>.parquet` or `<table>.csv` in a folder; other files are ignored.
+    """Tables from `<table>.parquet` (a file or a folder), `<table>.csv` or `<table>.csv.gz`; other files are ignored.
 
     Parameters
     ----------
@@ -60,7 +57,9 @@ class Files:
             raise DataError(f"{self.path} is no folder: set data.path to the folder that holds prices.parquet")
         self._files = table_files(self.path)
         if "prices" not in self._files:
-            raise DataError(f"{self.path} holds neither prices.parquet nor prices.csv: add one, or correct data.path")
+            raise DataError(
+                f"{self.path} holds neither prices.parquet nor prices.csv (or .csv.gz): add one, or correct data.path"
+            )
 
     def tables(self) -> tuple[str, ...]:
         """Names of the tables that have a file, in the order of the schemas."""
@@ -78,12 +77,10 @@ class Files:
             names = " or ".join(f"{stem}.parquet" for stem in _STEMS.get(table, (table,)))
             raise DataError(f"{self.path}: there is no table {table!r}: add {names}, or switch off what needs it")
         file = self._files[table]
-        frame = _parquet(file, table, start, end) if file.suffix == ".parquet" else _csv(file, table)
-        bounded = start is not None or end is not None
-        empty = bounded and file.suffix == ".parquet"
-        out = normalise(table, frame, str(file), allow_empty=empty, lag_days=self.params.lag_days)
+        frame = read_table(file, table, start, end)
+        out = normalise(table, frame, str(file), allow_empty=True, lag_days=self.params.lag_days)
         known = TABLES[table].known
-        if known is None or not bounded:
+        if known is None or (start is None and end is None):
             return out
         days = out[known].dt.tz_localize(None) if out[known].dtype == TIME else out[known]
         keep = np.ones(len(out), bool)
@@ -96,7 +93,7 @@ class Files:
     def last_day(self) -> np.datetime64:
         """Last day that has a price: told by the one column where that holds dates, else by the table."""
         file = self._files["prices"]
-        newest = _newest(file, "date") if file.suffix == ".parquet" else None
+        newest = None if is_csv(file) else newest_day(file, "date")
         if newest is None:
             newest = self.read("prices")["date"].max().to_numpy().astype("datetime64[D]")
         return newest
@@ -108,91 +105,23 @@ def table_files(folder: Path) -> dict[str, Path]:
     Raises
     ------
     DataError
-        A table has two files.
+        A table has two files, or one of a format that is not read.
     """
     return {table: file for table in TABLES if (file := _find(folder, table)) is not None}
 
 
 def _find(folder: Path, table: str) -> Path | None:
-    names = [stem + suffix for stem in _STEMS.get(table, (table,)) for suffix in _SUFFIXES]
-    found = [folder / name for name in names if (folder / name).is_file()]
+    names = [stem + suffix for stem in _STEMS.get(table, (table,)) for suffix in SUFFIXES]
+    found = [folder / name for name in names if (folder / name).exists()]
     if len(found) > 1:
         listed = " and ".join(file.name for file in found)
         raise DataError(f"{folder}: table {table!r} is there twice ({listed}): keep one file")
-    return found[0] if found else None
-
-
-def _parquet(file: Path, table: str, start: datetime.date | None, end: datetime.date | None) -> pd.DataFrame:
-    """The schema's columns of the rows in the window, as far as the file's types let Parquet select them."""
-    with _readable(file):
-        with pq.ParquetFile(file) as opened:
-            schema, rows = opened.schema_arrow, opened.metadata.num_rows
-        columns = [name for name in TABLES[table].columns if name in schema.names]
-        if any(column.required and name not in columns for name, column in TABLES[table].columns.items()):
-            columns = list(schema.names)  # so that the message can name what is there instead
-        read = pq.read_table(
-            file, columns=columns, filters=_window(schema, table, start, end) if rows else None, partitioning=None
-        )
-    if not rows:
-        raise DataError(f"{file}: the table {table!r} has no rows: provide at least one, or remove the file")
-    return read.to_pandas(date_as_object=False, ignore_metadata=True)
-
-
-def _newest(file: Path, column: str) -> np.datetime64 | None:
-    """The latest day of a column of dates; None where it is no such column, or holds none."""
-    with _readable(file):
-        schema = pq.read_schema(file)
-        if column not in schema.names or not pa.types.is_date(schema.field(column).type):
-            return None
-        newest = pc.max(pq.read_table(file, columns=[column], partitioning=None)[column]).as_py()
-    return None if newest is None else np.datetime64(newest, "D")
-
-
-@contextlib.contextmanager
-def _readable(file: Path) -> Iterator[None]:
-    """Turn what Parquet refuses into a `DataError`."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{file} is not readable Parquet ({reason}): restore or rewrite the file") from error
-
-
-def _window(schema: pa.Schema, table: str, start: datetime.date | None, end: datetime.date | None) -> Any:
-    """Row filter on the known time; None where the column is of no type that compares with a date."""
-    known = TABLES[table].known
-    if known is None or known not in schema.names:
-        return None
-    kind = schema.field(known).type
-    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
-        return None
-
-    def bound(day: datetime.date) -> pa.Scalar:
-        moment = datetime.datetime.combine(day, datetime.time())
-        zoned = moment.replace(tzinfo=datetime.UTC) if getattr(kind, "tz", None) else moment
-        return pa.scalar(day if pa.types.is_date(kind) else zoned, type=kind)
-
-    # A row without a known time must come along, so that it is refused and not lost.
-    keep = None
-    if start is not None:
-        keep = pc.field(known) >= bound(start)
-    if end is not None:
-        before = pc.field(known) < bound(end + datetime.timedelta(days=1))
-        keep = before if keep is None else keep & before
-    return None if keep is None else keep | pc.field(known).is_null()
-
-
-def _csv(file: Path, table: str) -> pd.DataFrame:
-    """Text columns and dates as text (a symbol may read NA or TRUE), the rest as pandas infers it."""
-    columns = TABLES[table].columns
-    text = {name: "str" for name, column in columns.items() if column.kind in ("text", "date", "time")}
-    unknown = {name: [""] if column.kind == "text" else _UNKNOWN for name, column in columns.items()}
-    try:
-        return pd.read_csv(
-            file, dtype=text, keep_default_na=False, na_values=unknown, low_memory=False, encoding="utf-8"
-        )
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{file} is empty: it needs a header line and rows") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file} is not readable CSV ({reason}): write it as UTF-8 with one header line") from error
+    if found:
+        return found[0]
+    others = {stem + suffix for stem in _STEMS.get(table, (table,)) for suffix in _UNREAD} | set(names)
+    for entry in sorted(folder.iterdir()):
+        if entry.name.lower() in others:
+            raise DataError(
+                f"{entry} is not read: table {table!r} must be one of {', '.join(names)}; convert or rename it"
+            )
+    return None

@@ -85,6 +85,16 @@ def test_the_tables_of_a_folder_have_a_digest_each(tmp_path):
         "posts": {"file": "social.csv", "sha256": digest_file(folder / "social.csv"), "size": 5},
     }
     assert source_tables(tmp_path, {"data": {"source": "simulated", "path": "feed"}}) == {}
+    (folder / "prices.parquet").unlink()
+    part = folder / "prices.parquet" / "year=2016" / "part.parquet"
+    part.parent.mkdir(parents=True)
+    digests = []
+    for content in (b"one", b"two"):
+        part.write_bytes(content)
+        told = source_tables(tmp_path, params)["prices"]
+        assert (told["file"], told["size"]) == ("prices.parquet", 3)
+        digests.append(told["sha256"])
+    assert digests[0] != digests[1]
     (folder / "prices.csv").write_text("again")
     with pytest.raises(DataError, match="'prices' is there twice"):
         source_tables(tmp_path, params)

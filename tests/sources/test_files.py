@@ -155,7 +155,7 @@ def test_unknown_date_is_refused_in_a_window_too(folder: Path) -> None:
     assert "'date' is empty" in refused(folder)
 
 
-@pytest.mark.parametrize("text", ["", "\x00\xff\xfe", "date,symbol\n1,2,3,4\n1,2,3,4,5\n"])
+@pytest.mark.parametrize("text", ["", "\x00\xff\xfe", "date,symbol,open,high,low,close,volume\n1,2,3,4\n1,2,3,4,5\n"])
 def test_bad_csv(folder: Path, text: str) -> None:
     (folder / "prices.parquet").unlink()
     (folder / "prices.csv").write_text(text, encoding="latin-1")
