@@ -19,6 +19,8 @@ from pipelines.tables import read_tables, write_tables
 from reporting.quality import quality_page, quality_summary
 from sources.calendar import sessions
 from sources.cleaning import clean
+from sources.cleaning.findings import join
+from sources.cleaning.spelling import check_symbols
 
 _DATED = ("date", "session", "available_date", "created_at")
 
@@ -27,7 +29,9 @@ def main(settings: Settings) -> None:
     """Clean every table, refuse data that is too little for the run, report what was found per table, rule, symbol."""
     raw = read_tables(RAW)
     first, last = raw["prices"]["date"].min().date(), raw["prices"]["date"].max().date()
+    spelling = check_symbols(raw)
     cleaned = clean(raw, first, last)
+    findings = join([cleaned.findings, spelling])
     panel = assemble(cleaned.tables, session_range(cleaned.tables["prices"]), settings.universe)
     require_enough(panel, settings)
     counts = count_tables(raw, cleaned.tables)
@@ -35,11 +39,18 @@ def main(settings: Settings) -> None:
     coverage = measure_coverage(panel)
     write_tables(CLEAN, cleaned.tables)
     with atomic_directory(QUALITY) as folder:
-        write_json(folder / "quality.json", quality_summary(cleaned.findings, coverage, counts))
-        write_parquet(folder / "findings.parquet", cleaned.findings)
-        write_text(folder / "quality.html", quality_page(cleaned.findings, coverage, counts))
+        write_json(folder / "quality.json", quality_summary(findings, coverage, counts))
+        write_parquet(folder / "findings.parquet", findings)
+        write_text(folder / "quality.html", quality_page(findings, coverage, counts))
+    for name, found in spelling.groupby("table"):
+        one = found.iloc[0]
+        print(
+            f"{name}: {len(found)} symbols are spelt otherwise than in the prices (first {one['symbol']!r}: "
+            f"{one['example']}) and count as others: spell them alike",
+            file=sys.stderr,
+        )
     print(
-        f"cleaned {len(cleaned.tables['prices']):,} price rows; {int(cleaned.findings['rows'].sum()):,} findings; "
+        f"cleaned {len(cleaned.tables['prices']):,} price rows; {int(findings['rows'].sum()):,} findings; "
         f"universe {panel.universe[-1].sum()} of {len(panel.symbols)} symbols on {panel.dates[-1]}"
     )
 

@@ -40,6 +40,9 @@ RULES: dict[str, str] = {
     "low_stray": "The low is a factor of two away from both this close and the last one. It becomes unknown.",
     "missing_sessions": "Sessions without a bar between two bars of a symbol. They stay empty: filling invents trades.",
     "gap_over_10_sessions": "More than ten sessions in a row without a bar. They stay empty.",
+    # every table
+    "symbol_spelt_otherwise": "A symbol that has no prices, and differs from one that has in case, blanks or "
+    "separators alone (brk-b, BRK.B); in prices, two such symbols. It counts as another symbol.",
     # fundamentals
     "period_after_available": "A filing that describes a period which had not ended. It is removed.",
     "known_too_early": "A filing known within a week of its period's end, before any company files. It is removed.",
