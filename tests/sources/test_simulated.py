@@ -92,7 +92,7 @@ def test_opens_by_name_and_refuses_what_it_does_not_know():
     with pytest.raises(ConfigError, match=r"data\.simulated\.sybols: unknown parameter"):
         open_source("simulated", None, {"sybols": 5})
     with pytest.raises(ConfigError, match="must be after start"):
-        parse(SimulationParams, {"planted_ic": None, "end": datetime.date(2009, 1, 1)}, "data.simulated")
+        parse(SimulationParams, {"planted_ic": None, "end": datetime.date(2007, 1, 1)}, "data.simulated")
     with pytest.raises(ConfigError, match="planted_ic"):
         parse(SimulationParams, {"planted_ic": 0.9}, "data.simulated")
 
