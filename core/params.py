@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from core.dates import in_range, parse_date
 from core.errors import ConfigError
 
 
@@ -22,11 +23,9 @@ class Params(BaseModel):
 def _day(value: Any) -> Any:
     """A date from its ISO text; DVC keeps no date values, so params.yaml writes them quoted."""
     if isinstance(value, str):
-        try:
-            return datetime.date.fromisoformat(value)
-        except ValueError:
-            raise ValueError("write a date as 'YYYY-MM-DD'") from None
-    return value
+        return parse_date(value)
+    # A datetime is a date to Python, and no date to pydantic, which refuses it.
+    return in_range(value) if type(value) is datetime.date else value
 
 
 Day = Annotated[datetime.date, BeforeValidator(_day)]

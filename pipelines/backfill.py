@@ -6,11 +6,11 @@ in failures, goes on where the next one begins.
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 
 import numpy as np
 
+from core.dates import date_option
 from core.errors import ConfigError, SessionError, SignalsError, StorageError
 from pipelines.infer import Job, serve, whole_day
 from pipelines.layout import SIGNALS
@@ -66,7 +66,7 @@ def backfill(start: str, end: str, force: bool = False, log: Log | None = None) 
 
 
 def _range(start: str, end: str, last: np.datetime64) -> Dates:
-    first, final = _day("--start", start), _day("--end", end)
+    first, final = date_option("--start", start, SessionError), date_option("--end", end, SessionError)
     if final < first:
         raise SessionError(f"--end {end} lies before --start {start}: turn them round")
     found = sessions(first, final)
@@ -75,10 +75,3 @@ def _range(start: str, end: str, last: np.datetime64) -> Dates:
     if found[-1] > last:
         raise SessionError(f"--end {end}: the last completed session is {last}; end there")
     return found
-
-
-def _day(option: str, told: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(told)
-    except ValueError:
-        raise SessionError(f"{option} {told!r} is no date: write YYYY-MM-DD") from None

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.dates import date_option
 from core.errors import BundleError, DataError, SessionError
 from core.files import canonical_json, digest_bytes
 from features.feeds import stopped
@@ -97,10 +98,7 @@ def resolve_session(as_of: str | None, source: Source) -> np.datetime64:
         return last_session(source)
     if as_of is None:
         return last_completed(datetime.datetime.now(datetime.UTC))
-    try:
-        day = datetime.date.fromisoformat(as_of)
-    except ValueError:
-        raise SessionError(f"--as-of {as_of!r} is no date: write YYYY-MM-DD, or latest") from None
+    day = date_option("--as-of", as_of, SessionError, ", or latest")
     near = sessions(day - datetime.timedelta(days=14), day)
     if near[-1] != np.datetime64(day):
         raise SessionError(f"{day} is no session of the exchange: the one before it is {near[-1]}")

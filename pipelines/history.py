@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.dates import parse_date
 from core.errors import DataError
 from core.files import digest_tree, read_json, read_parquet
 from core.progress import progress
@@ -99,7 +99,7 @@ def _folders(folder: Path) -> dict[np.datetime64, Path]:
     found: dict[np.datetime64, Path] = {}
     for path in sorted(folder.glob("date=*")):
         try:
-            day = datetime.date.fromisoformat(path.name.removeprefix("date="))
+            day = parse_date(path.name.removeprefix("date="))
         except ValueError:
             raise DataError(f"{path} is no folder of a session: move it away") from None
         found[np.datetime64(day, "D")] = path

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.dates import date_option, parse_moment
 from core.errors import ConfigError, GovernanceError
 from governance import promotion
 from governance.chain import Record
@@ -49,7 +50,9 @@ def waive(root: Path, version: str, gate: str, by: str | None, reason: str, unti
     remote.require_ledger("waive")
     policy = load_policy(root)
     number = promotion.version_number(root, policy, version)
-    done = promotion.waive(root, policy, number, gate, by or author(root), reason, _day(until))
+    done = promotion.waive(
+        root, policy, number, gate, by or author(root), reason, date_option("--until", until, ConfigError)
+    )
     _confirm(done, f"gate {gate} of version {number} waived by {done.record.actor} until {until}")
 
 
@@ -103,7 +106,10 @@ def history(root: Path, at: str | None) -> None:
     for doubt in state.doubts:
         printer.warning(doubt)
     if at is not None:
-        moment = _moment(at)
+        try:
+            moment = parse_moment(at)
+        except ValueError as problem:
+            raise ConfigError(f"--at {at!r} is not a valid date: {problem}") from None
         stop = state.stop_at(moment)
         if stop is not None:
             printer.warning(f"nothing was served then: {stop}")
@@ -258,21 +264,3 @@ def _why(record: Record) -> str:
     waived = "".join(f"; WAIVED {gate['gate']}" for gate in payload["failed"])
     said = f": {payload['comment']}" if payload["comment"] else ""
     return f"promoted by {record.actor}, approved by {payload['approved_by']}{said}{waived}"
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{text!r} is not a day: write it as YYYY-MM-DD") from None
-
-
-def _moment(text: str) -> datetime:
-    """A moment in UTC; a day alone means its end."""
-    try:
-        if len(text) == len("2020-01-01"):
-            return datetime.combine(date.fromisoformat(text), time.max, UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"{text!r} is not a date: write it as YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS (UTC)") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

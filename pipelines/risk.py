@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.dates import date_option
 from core.errors import DataError, SessionError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_text
 from features.panel import Panel
@@ -136,10 +136,7 @@ def _signals_of(folder: Path, as_of: str | None, preview: bool) -> Path:
         if not there:
             raise SessionError(f"{folder} holds no signals: write them with {remedy}")
         return there[-1]
-    try:
-        day = datetime.date.fromisoformat(str(as_of))
-    except ValueError:
-        raise SessionError(f"--as-of {as_of!r} is no date: write YYYY-MM-DD, or latest") from None
+    day = date_option("--as-of", str(as_of), SessionError, ", or latest")
     if folder / f"date={day}" not in there:
         newest = f"the newest are of {there[-1].name.removeprefix('date=')}" if there else "there are none at all"
         raise SessionError(f"{folder} holds no signals for {day} ({newest}): write them with {remedy}")

@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from core.errors import ConfigError
+from core.errors import ConfigError, DataError
 from sources.timetable import EXCHANGE, FIRST, LAST, Dates, timetable
 
 _BLOCK_YEARS = 20
+_FIRST_YEAR, _LAST_YEAR = 1700, 2259
+"""Complete blocks within pandas' nanoseconds, which the library needs."""
 _USUAL_CLOSE = datetime.time(16, tzinfo=ZoneInfo("America/New_York"))
 
 Days = tuple[datetime.date, ...]
@@ -83,6 +85,11 @@ def _schedule(exchange: str, first: np.datetime64, last: np.datetime64) -> tuple
     """Sessions and closing times that cover `[first, last]` and at least two weeks after it."""
     start = _year(first)
     stop = _year(last.astype("datetime64[D]") + np.timedelta64(14, "D"))
+    if start < _FIRST_YEAR or stop > _LAST_YEAR:
+        raise DataError(
+            f"the exchange's calendar covers the years {_FIRST_YEAR} to {_LAST_YEAR}, not "
+            f"{first.astype('datetime64[D]')} to {last.astype('datetime64[D]')}: correct the dates"
+        )
     years = range(start - start % _BLOCK_YEARS, stop + 1, _BLOCK_YEARS)
     blocks = [_block(exchange, year, _declared) for year in years]
     return np.concatenate([block[0] for block in blocks]), np.concatenate([block[1] for block in blocks])
@@ -101,7 +108,7 @@ def sessions(
     -------
     `(T,)` datetime64[D]
     """
-    first, last = (pd.Timestamp(day).to_datetime64().astype("datetime64[D]") for day in (start, end))
+    first, last = np.array([start, end], "datetime64").astype("datetime64[D]")
     if last < first:
         return np.empty(0, "datetime64[D]")
     days, _ = _schedule(exchange, first, last)

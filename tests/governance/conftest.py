@@ -199,7 +199,7 @@ def make_world(root: Path, store: Path) -> World:
     shutil.copyfile(store, root / "mlruns/mlflow.db")
     made = World(root, GovernanceRule.model_validate(POLICY))
     (root / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
-    params = {"seed": 1, "data": {"source": "simulated"}, "governance": POLICY}
+    params = {"seed": 1, "data": {"source": "simulated", "simulated": {"planted_ic": 0.1}}, "governance": POLICY}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     for package in PACKED:
         (root / package).mkdir()

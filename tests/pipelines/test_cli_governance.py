@@ -114,7 +114,7 @@ def test_a_waiver_is_visible_everywhere(world, signals):
     ok(signals(world, "review", "1", "approve", "--by", ROB, "--comment", "read it"))
     one_line(signals(world, "promote", "1"), 7, "gate rank_ic_t fails")
     waive = ("waive", "1", "rank_ic_t", "--by", ROB, "--reason", "small size only", "--until")
-    one_line(signals(world, *waive, "soon"), 2, "'soon' is not a day")
+    one_line(signals(world, *waive, "soon"), 2, "--until 'soon' is not a valid date")
     ok(signals(world, *waive, SOON))
     assert re.search(rf"rank_ic_t +WAIVED .*until {SOON}: small size only", ok(signals(world, "status")))
     assert "served under a WAIVER: rank_ic_t" in ok(signals(world, "promote", "1"))
@@ -197,7 +197,7 @@ def test_signed_from_the_first_key_to_the_promotion(governed, signals, tmp_path,
         (("promote", "1"), 7, "champion already"),
         (("review", "2", "bless", "--comment", "x"), 2, "approve or reject, not 'bless'"),
         (("rollback", "--reason", " "), 7, "needs a reason"),
-        (("history", "--at", "yesterday"), 2, "'yesterday' is not a date"),
+        (("history", "--at", "yesterday"), 2, "--at 'yesterday' is not a valid date"),
         (("waive", "2", "rank_ic", "--reason", "because I say so", "--until", SOON), 7, "does not block version 2"),
     ],
 )

@@ -272,7 +272,7 @@ def test_each_session_is_asked_for_at_the_close_of_the_next(job, monkeypatch: py
     [
         ("2016-12-30", "2016-12-29", "turn them round"),
         ("2016-12-24", "2016-12-26", "no session"),
-        ("soon", "2016-12-26", "--start 'soon' is no date"),
+        ("soon", "2016-12-26", "--start 'soon' is not a valid date"),
         ("2016-12-24", "2099-12-26", "the last completed session is"),
     ],
 )
@@ -286,7 +286,7 @@ def test_the_command_ends_with_one_line_and_the_exit_code(job) -> None:
     done = job.signals("backfill", "--start", DAYS[1], "--end", "soon", check=False)
     assert done.returncode == 4
     assert done.stdout == ""
-    assert done.stderr == "error: --end 'soon' is no date: write YYYY-MM-DD\n"
+    assert done.stderr == "error: --end 'soon' is not a valid date: write a date as YYYY-MM-DD\n"
 
 
 def test_rows_after_the_last_session_do_not_move_the_latest(job) -> None:

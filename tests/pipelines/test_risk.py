@@ -190,7 +190,7 @@ def test_a_preview_of_one_session_is_marked_and_kept_apart(root: Path) -> None:
 
 
 def test_what_is_refused(root: Path) -> None:
-    assert "no date" in ask("risk", "--as-of", "yesterday", code=4)
+    assert "not a valid date" in ask("risk", "--as-of", "yesterday", code=4)
     assert f"the newest are of {LAST}" in ask("risk", "--as-of", "2015-01-05", code=4)
     assert "is no file" in ask("risk", "--scenarios", "nowhere.yaml", code=2)
     shutil.rmtree(root / "preview")

@@ -123,7 +123,7 @@ def test_a_null_market_says_that_nothing_is_planted(tmp_path: Path, monkeypatch:
     [
         (("--preset", "boom"), "preset = 'boom': Input should be 'default', 'null', 'planted' or 'crisis'"),
         (("--symbols", "1"), "symbols = 1: Input should be greater than or equal to 2"),
-        (("--start", "yesterday"), "start = 'yesterday': write a date as 'YYYY-MM-DD'"),
+        (("--start", "yesterday"), "start = 'yesterday': write a date as YYYY-MM-DD"),
         (("--end", "2007-12-31"), "end 2007-12-31 must be after start 2008-01-02"),
         (("--seed=-1",), "seed = -1: Input should be greater than or equal to 0"),
         (("--planted-ic", "0.7"), "planted_ic = 0.7: Input should be less than 0.5"),
