@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
+from core import numerics
 from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from governance.dvc_lock import PARAMS, DvcLock, folder_md5, lookup
@@ -77,6 +78,7 @@ def collect_lineage(
         "libraries": libraries(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "numerics": numerics.describe(),
     }
     lineage["problems"] = _problems(lineage, root, bundle, lock, live)
     return lineage

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import copy
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
+from core import numerics
 from core.errors import DataError, GovernanceError
 from core.files import read_json
 from governance.dvc_lock import DvcLock, lookup
@@ -26,6 +30,9 @@ from governance.seal import broken
 from governance.state import State
 
 _LINEAGE = "lineage.json"
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?(?![\w.])")
+_SMALLEST = 1e-6
+"""Numbers below it are compared in absolute terms."""
 _FOLDERS = ("data.path", "data.embeddings.model")
 """Parameters that name a folder; relative to the checkout, which a copy of it is not."""
 
@@ -40,6 +47,8 @@ class Origin:
         The whole identifier of the commit that holds its code.
     bundle
         Where the stages write the bundle, relative to the checkout.
+    kept
+        Folder of the bundle as registered.
     files
         SHA-256 of each of the bundle's files as registered, by relative path.
     lock
@@ -51,6 +60,7 @@ class Origin:
     version: int
     commit: str
     bundle: str
+    kept: Path
     files: Mapping[str, str]
     lock: DvcLock
     lineage: Mapping[str, Any]
@@ -92,7 +102,7 @@ def origin(root: Path, state: State, version: int) -> Origin:
         lineage = _kept_lineage(root, record)
         refusal = _refusal(lineage)
         if refusal is None:
-            return _origin(version, latest, lineage)
+            return _origin(root, version, latest, lineage)
         refusals.append(refusal)
     raise GovernanceError(f"version {version} cannot be made again: {refusals[0]}")
 
@@ -127,12 +137,13 @@ def _refusal(lineage: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _origin(version: int, registration: Record, lineage: Mapping[str, Any]) -> Origin:
+def _origin(root: Path, version: int, registration: Record, lineage: Mapping[str, Any]) -> Origin:
     payload = registration.payload
     inside = payload["bundle_uri"].removeprefix(payload["model_uri"]).strip("/") + "/"
     files = {n.removeprefix(inside): d for n, d in payload["model_files"].items() if n.startswith(inside)}
     lock = DvcLock.of(yaml.safe_load(lineage["dvc_lock"]["content"]))
-    return Origin(version, lineage["git"]["commit"], lineage["bundle"], files, lock, lineage)
+    kept = resolve(payload["bundle_uri"], root)
+    return Origin(version, lineage["git"]["commit"], lineage["bundle"], kept, files, lock, lineage)
 
 
 def other_libraries(made: Origin) -> list[str]:
@@ -144,6 +155,74 @@ def other_libraries(made: Origin) -> list[str]:
         for name, version in then.items()
         if here.get(name) != version
     ]
+
+
+def other_machine(made: Origin) -> list[str]:
+    """Where processor or numerics here are not those that the version was made with, a short phrase each.
+
+    A processor of another make is listed although the bytes are promised on it: it is where to look when they differ.
+    """
+    then, here = made.lineage.get("numerics"), numerics.describe()
+    if then is None:
+        return [f"it was made on {made.lineage['platform']}, before the instruction set was fixed"]
+    differ = [
+        f"{key.replace('_', ' ')} {here[key]}, was {then[key]}"
+        for key in ("processor", "instruction_set")
+        if here[key] != then[key]
+    ]
+    if then["mode"] == "native":
+        return [*differ, "it was made with `numerics: native`"]
+    return differ + [
+        f"{library} uses {here['dispatch'].get(library)}, used {used}"
+        for library, used in then["dispatch"].items()
+        if here["mode"] == then["mode"] and here["dispatch"].get(library) != used
+    ]
+
+
+def promises_bytes(made: Origin) -> bool:
+    """Whether a version's bytes are promised here: made in portable mode, there and here on Linux and x86-64-v3."""
+    then = made.lineage.get("numerics")
+    return then is not None and then["promised"] and numerics.is_promised()
+
+
+def largest_difference(then: Path, now: Path) -> float:
+    """Largest relative difference between the numbers of two files of a bundle.
+
+    Parameters
+    ----------
+    then, now : pathlib.Path
+        The same file of two bundles: text (JSON, LightGBM) or safetensors.
+
+    Returns
+    -------
+    float
+        Infinity where the files differ in anything but numbers. Digests of other files and the lengths of a forest's
+        trees in characters do not count; a tensor's numbers are compared with the largest of it.
+    """
+    if then.suffix == ".safetensors":
+        # Not at the top: most bundles hold none, and no other command needs it.
+        from safetensors.numpy import load_file
+
+        tensors, others = load_file(then), load_file(now)
+        if {name: value.shape for name, value in tensors.items()} != {n: v.shape for n, v in others.items()}:
+            return np.inf
+        return max((_apart(value, others[name], np.abs(value).max()) for name, value in tensors.items()), default=0.0)
+    words, numbers = _split(then)
+    other_words, other_numbers = _split(now)
+    if words != other_words:
+        return np.inf
+    return _apart(numbers, other_numbers, np.maximum(np.abs(numbers), np.abs(other_numbers)))
+
+
+def _split(file: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """The words and the numbers of a text file."""
+    text = re.sub(r"\b[0-9a-f]{64}\b|^tree_sizes=.*$", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return _NUMBER.split(text), np.array([float(number) for number in _NUMBER.findall(text)])
+
+
+def _apart(one: NDArray[Any], other: NDArray[Any], scale: Any) -> float:
+    apart = np.abs(one - other) / np.maximum(scale, _SMALLEST)
+    return float(apart.max(initial=0.0))
 
 
 def require_same_tables(made: Origin, root: Path) -> None:

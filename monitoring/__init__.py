@@ -2,3 +2,7 @@
 
 Pure maths on arrays and frames: no path, no tracking server, no ledger.
 """
+
+from core.numerics import configure
+
+configure()

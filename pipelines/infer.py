@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from core import numerics
 from core.errors import ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
 from governance.outputs import MANIFEST, manifest_digest
@@ -26,7 +27,6 @@ from pipelines.day import prepare_day, resolve_session
 from pipelines.inputs import Serving, load_serving
 from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
 from pipelines.log import Log
-from pipelines.threads import one_blas_thread
 from sources.base import Source
 from sources.calendar import last_completed
 from sources.closing import superseded
@@ -54,6 +54,7 @@ class Job:
     @classmethod
     def open(cls, log: Log) -> Job:
         """The job of the checkout that the command is run in."""
+        numerics.require()
         _import_trees()
         root = find_root()
         try:
@@ -205,7 +206,6 @@ def _import_trees() -> None:
         del sys.modules["sklearn"]
 
 
-@one_blas_thread()
 def _write_day(
     job: Job, out: Path, bundle: Bundle, session: np.datetime64, origin: Mapping[str, Any], force: bool
 ) -> Path:

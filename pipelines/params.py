@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from core.errors import ConfigError
+from core.numerics import Mode
 from core.params import Params, parse, read_yaml
 from features.registry import FAMILIES, build_features
 from features.target import TargetRule
@@ -27,10 +28,11 @@ from sources.base import Source
 from sources.calendar import declare
 
 
-class Seed(Params):
-    """The one seed that every other is derived from."""
+class Common(Params):
+    """What every stage depends on: the one seed that every other is derived from, and the mode of `core.numerics`."""
 
     seed: int = Field(ge=0, lt=2**31)
+    numerics: Mode = "portable"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Settings:
 
     root: Path
     seed: int
+    numerics: Mode
     data: DataChoice
     provider: Mapping[str, Any]
     universe: UniverseRule
@@ -78,6 +81,7 @@ class Settings:
         """
         blocks: dict[str, Any] = {
             "seed": self.seed,
+            "numerics": self.numerics,
             "data": {**_plain(self.data), self.data.source: dict(self.provider)},
             "features": {"families": sorted(self.features), **_all_plain(self.features)},
             "layers": {"names": sorted(self.layers), **_all_plain(self.layers)},
@@ -112,7 +116,7 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "governance": GovernanceRule,
     "monitoring": MonitoringRule,
 }
-_KEYS = ("seed", "data", "features", "layers", *_BLOCKS)
+_KEYS = ("seed", "numerics", "data", "features", "layers", *_BLOCKS)
 
 
 def load_settings(path: Path) -> Settings:
@@ -136,11 +140,13 @@ def parse_settings(values: Mapping[str, Any], root: Path = Path()) -> Settings:
     for key in ("seed", "data", "features", "layers"):
         if key not in values:
             raise ConfigError(f"{key} is missing from params.yaml: add it (see the file's version in git)")
+    common = parse(Common, {key: values[key] for key in Common.model_fields if key in values}, "")
     data, provider = parse_data(values)
     blocks = {key: parse(model, values.get(key) or {}, key) for key, model in _BLOCKS.items()}
     return Settings(
         root=root,
-        seed=parse(Seed, {"seed": values["seed"]}, "").seed,
+        seed=common.seed,
+        numerics=common.numerics,
         data=data,
         provider=provider,
         features=chosen(values, "features", "families", FAMILIES, lambda family: family.params),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import yaml
 
 from core.errors import ConfigError, GovernanceError
@@ -22,8 +23,11 @@ from governance.policy import load_policy
 from governance.reproduction import (
     Origin,
     first_to_differ,
+    largest_difference,
     origin,
     other_libraries,
+    other_machine,
+    promises_bytes,
     rebuilt_params,
     require_same_tables,
 )
@@ -36,6 +40,9 @@ from pipelines.stages import StageError, search_path
 from pipelines.versions import version_named
 
 _GRACE = 10.0
+
+TOLERANCE = 1e-3
+"""Relative difference up to which a bundle agrees where its bytes are not promised."""
 
 
 def reproduce(root: Path, version: str, *, keep: bool = False, anyway: bool = False, cache: bool = False) -> None:
@@ -53,7 +60,8 @@ def reproduce(root: Path, version: str, *, keep: bool = False, anyway: bool = Fa
     Raises
     ------
     GovernanceError
-        The version cannot be made again, the environment is another one, or what came out differs.
+        The version cannot be made again, the environment is another one, or what came out differs: in any byte where
+        these are promised (see `core.numerics`), else by more than `TOLERANCE`.
     DataError
         A table that the version was made from has changed.
     StageError
@@ -66,16 +74,26 @@ def reproduce(root: Path, version: str, *, keep: bool = False, anyway: bool = Fa
     _require_environment(made, anyway, printer)
     with _ended_in_order(), scratch_folder("reproduce", keep) as folder:
         printer.line(f"version {made.version}: commit {made.commit[:12]}, stage {made.stage}, in {folder}")
+        if not promises_bytes(made):
+            printer.line("its bytes are not promised on this machine: the bundles are compared by tolerance")
         checkout = _prepare(made, root, folder, cache)
         _repro(made, checkout)
         differ = broken(checkout / made.bundle, made.files)
         lock = DvcLock.of(read_yaml(checkout / LOCK))
+        apart = np.inf if not differ or promises_bytes(made) else _apart(made, checkout / made.bundle)
     if keep:
         printer.line(f"kept: {checkout}")
     if not differ:
         printer.line(f"version {made.version} is reproduced: {len(made.files)} files, every byte the same", "green")
         return
     _show(made, lock, differ, printer)
+    if apart <= TOLERANCE:
+        printer.line(
+            f"version {made.version} agrees within tolerance: numbers differ by {apart:.1e} at most ({TOLERANCE:.0e} "
+            "is allowed); the same bytes are promised on Linux, x86-64-v3 and `numerics: portable` only",
+            "yellow",
+        )
+        return
     raise GovernanceError(
         f"version {made.version} is NOT reproduced: {len(differ)} of {len(made.files)} files differ "
         f"(the first: {differ[0]}); look at what was made {'there' if keep else 'with --keep'}"
@@ -174,9 +192,19 @@ def _ended_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _apart(made: Origin, bundle: Path) -> float:
+    """Largest relative difference between the numbers of the version's bundle and of the one made now."""
+    names = {file.relative_to(bundle).as_posix() for file in bundle.rglob("*") if file.is_file()}
+    if names != set(made.files):
+        return np.inf
+    return max(largest_difference(made.kept / name, bundle / name) for name in sorted(names))
+
+
 def _show(made: Origin, rebuilt: DvcLock, differ: list[str], printer: Printer) -> None:
     printer.table(f"Version {made.version}: what came out different", ("file",), [[line] for line in differ])
     stage = first_to_differ(made, rebuilt)
     if stage is not None:
         printer.line(f"the first stage that wrote something else: {stage}")
     printer.line(f"made on {made.lineage['platform']}, python {made.lineage['python']}")
+    for difference in other_machine(made):
+        printer.line(f"another machine or setting: {difference}")

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from core import numerics
 from core.errors import SignalsError
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import Settings, load_settings
-from pipelines.threads import one_blas_thread
 
 
 def run_stage(body: Callable[..., None], *arguments: str) -> None:
@@ -25,8 +25,8 @@ def run_stage(body: Callable[..., None], *arguments: str) -> None:
         root = find_root()
         os.chdir(root)
         settings = load_settings(root / PARAMS)
-        with one_blas_thread():
-            body(settings, *arguments)
+        numerics.require(settings.numerics)
+        body(settings, *arguments)
     except SignalsError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -64,7 +64,7 @@ def day_loss(prediction: Tensor, label: Tensor, weight: Tensor, mse_weight: floa
     own = (prediction - (prediction * weight).sum() / count) * weight
     true = (label - (label * weight).sum() / count) * weight
     # the floor keeps the gradient finite where all predictions are equal
-    correlation = (own * true).sum() / torch.sqrt((own * own).sum() * (true * true).sum() + _TINY)
+    correlation = (own * true).sum() * torch.rsqrt((own * own).sum() * (true * true).sum() + _TINY)
     return mse_weight * (apart * apart * weight).sum() / count - correlation
 
 
