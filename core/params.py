@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -30,6 +31,10 @@ def _day(value: Any) -> Any:
 
 Day = Annotated[datetime.date, BeforeValidator(_day)]
 """A date in params.yaml, written quoted: '2017-12-29'."""
+
+_TOO_LARGE = 10**18
+_SHOWN = 120
+"""Characters of a bad value that a message repeats."""
 
 Block = TypeVar("Block", bound=BaseModel)
 
@@ -63,7 +68,7 @@ def parse(model: type[Block], values: Mapping[str, Any], where: str) -> Block:
         elif first["type"] == "missing":
             message = f"{key} is missing: it has no default; add it (see the version of params.yaml in git)"
         else:
-            message = f"{key} = {first['input']!r}: {said}"
+            message = f"{key} = {repr(first['input'])[:_SHOWN]}: {said}"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(message + more) from None
 
@@ -80,11 +85,31 @@ def _fields(kind: Any) -> Mapping[str, Any]:
     return kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """The safe loader, refusing a key that is written twice in one mapping."""
+class _Loader(yaml.SafeLoader):
+    """The safe loader, refusing a key that is written twice in one mapping, and values that nothing can use."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node.
+
+        Raises
+        ------
+        ConfigError
+            It has the form of a date, a number or text, but is none.
+        """
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, str) and re.search(r"[\x00\ud800-\udfff]", value):
+                raise ValueError("text has no NUL and no half characters")
+            if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+                raise ValueError("a whole number has at most 18 digits")
+        except (ValueError, ArithmeticError, LookupError, AttributeError) as error:  # what PyYAML's constructors raise
+            said = node.value[:_SHOWN] if isinstance(node.value, str) else node.tag
+            why = str(error)[:_SHOWN] if isinstance(error, ValueError) else "not of the kind that its tag names"
+            raise ConfigError(f"line {node.start_mark.line + 1}: {said!r} is not a value: {why}") from None
+        return value
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [loader.construct_object(key) for key, _ in node.value]
     for key in keys:
         if keys.count(key) > 1:
@@ -92,7 +117,7 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -101,17 +126,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        The file is missing, is not YAML, repeats a key, or is no mapping.
+        The file cannot be read, is not YAML, repeats a key, holds an impossible value, or is no mapping.
     """
     try:
-        values = _UniqueKeys(path.read_text(encoding="utf-8")).get_single_data()
+        values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"{path} is missing: restore it with `git checkout {path.name}`") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): restore it, or its permissions") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply: restore it with `git checkout {path.name}`") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no UTF-8 text: save it as UTF-8") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ArithmeticError, ValueError) as error:  # the scanner passes on what a code point raises
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, found {type(values).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from governance.people import UNVERIFIED
 from governance.reports import COMPARED
 
 _LONGEST = 5000
+LONGEST_TAG = 100_000
+"""Characters that MLflow takes as the value of a version's tag."""
+_NOT_STORED = re.compile(r"[\x00\ud800-\udfff]")
 _HEADLINES = (
     ("test rank IC", "test.stack.rank_ic"),
     ("test rank IC t-value", "test.stack.rank_ic_t"),
@@ -62,8 +66,13 @@ def describe(
     table += [f"| {gate['gate']} | {_word(gate)} | {gate['detail'].replace('|', '/')} |" for gate in gates]
     table += [""]
     table += [] if registration.signature else [f"_{UNVERIFIED}_"]
-    text = "\n".join(head + table)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}\n..."
+    return for_mlflow("\n".join(head + table), _LONGEST)
+
+
+def for_mlflow(text: str, longest: int) -> str:
+    """Text as MLflow and its databases take it: an earlier release recorded any, and the ledger is never rewritten."""
+    stored = _NOT_STORED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return stored if len(stored) <= longest else f"{stored[: longest - 4]}\n..."
 
 
 def _links(payload: Mapping[str, Any], experiment: str, champion: int | None) -> str:

@@ -30,7 +30,8 @@ def ask(root: Path, *arguments: str) -> str | None:
             cwd=root,
             env=outside_hooks(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=_PATIENCE,
             check=False,
         )
@@ -78,7 +79,9 @@ def outside_hooks() -> dict[str, str]:
 
 
 def _run(*arguments: str) -> None:
-    done = subprocess.run(["git", *arguments], env=outside_hooks(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", *arguments], env=outside_hooks(), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         reason = " ".join(done.stderr.split())
         raise GovernanceError(f"git could not make a clean checkout ({reason}): mend that and run again")

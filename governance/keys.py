@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
-from core import NO_HOME
 from core.errors import ConfigError, GovernanceError
 from core.files import disk_errors
 from core.params import Params, parse, read_yaml
@@ -233,7 +232,7 @@ def _write_new(path: Path, secret: bytes) -> None:
 def config_folder() -> Path | None:
     """The user's folder for private keys: `layered-signals` in XDG_CONFIG_HOME or ~/.config; None without a home."""
     home = os.path.expanduser("~")
-    base = os.environ.get("XDG_CONFIG_HOME") or (home != NO_HOME and f"{home}/.config")
+    base = os.environ.get("XDG_CONFIG_HOME") or (os.path.isdir(home) and f"{home}/.config")
     return Path(base) / "layered-signals" if base else None
 
 

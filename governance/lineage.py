@@ -17,8 +17,10 @@ import yaml
 from core import numerics
 from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
+from core.text import shown
 from governance.dvc_lock import PARAMS, DvcLock, folder_md5, lookup
 from governance.git import ask
+from governance.people import LONGEST_NAME
 from sources.providers.files import table_files
 
 _DISTRIBUTION = "layered-signals"
@@ -87,9 +89,8 @@ def collect_lineage(
 def author(root: Path) -> str:
     """`Name <email>` as git knows it; the login name where git knows none, the user's number where there is none."""
     name, email = ask(root, "config", "user.name"), ask(root, "config", "user.email")
-    if name and email:
-        return f"{name} <{email}>"
-    return name or email or _login()
+    known = f"{name} <{email}>" if name and email else name or email or _login()
+    return " ".join(shown(known).split())[:LONGEST_NAME]
 
 
 def _login() -> str:

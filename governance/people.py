@@ -10,11 +10,17 @@ import re
 import unicodedata
 
 from core.errors import GovernanceError
+from core.text import require_text
 
 UNVERIFIED = (
     "UNSIGNED: identities are NOT verified: anyone who can write to this folder can type any name; "
     "the ledger shows edits, it cannot show who made them"
 )
+
+LONGEST_NAME = 200
+"""Characters of a name: it is part of the name of a key's file too."""
+LONGEST_COMMENT = 5_000
+"""Characters of a comment or a reason: as many as MLflow's page of a version shows."""
 
 _EMAIL = re.compile(r"<?([^\s<>]+@[^\s<>]+)>?")
 
@@ -37,9 +43,12 @@ def require_name(person: str, what: str) -> str:
 
     Raises
     ------
+    ConfigError
+        It is not text that can be recorded.
     GovernanceError
         It is empty.
     """
-    if not identities(person):
+    name = require_text(person, f"the name for {what}", LONGEST_NAME)
+    if not identities(name):
         raise GovernanceError(f"{what} needs a name: give it with --by 'Name <email>'")
-    return " ".join(person.split())
+    return name

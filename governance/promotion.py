@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from core.errors import GovernanceError, SignalsError
 from core.files import read_json, read_parquet
+from core.text import require_text
 from governance.desk import Decision, Desk, open_desk
 from governance.evidence import champion_of, kept
 from governance.gates import Evidence, GovernanceRule, judge
 from governance.guard import file_problems, refuse_stopped, row_problems, same_hand
 from governance.keys import pen_for
 from governance.ledger import Ledger
-from governance.people import require_name, same_person
+from governance.people import LONGEST_COMMENT, require_name, same_person
 from governance.places import LEDGER
 from governance.registry import read_registry
 from governance.store import client as open_client
@@ -54,14 +55,16 @@ def review(
 
     Raises
     ------
+    ConfigError
+        Name or comment is not text that can be recorded.
     GovernanceError
         The reviewer is the author, the comment is empty, or the version serves (roll back instead).
     """
-    by = require_name(by, "a review")
+    by, comment = require_name(by, "a review"), _words(comment, "the comment of a review")
     with open_desk(root, policy) as desk:
         registration = desk.state.registration(version).payload
         _require_other(policy, by, registration["author"], "review")
-        if not comment.strip():
+        if not comment:
             raise GovernanceError("a review needs a comment: say what you looked at with --comment TEXT")
         champion = desk.state.champion
         if status == "rejected" and champion is not None and champion.payload["version"] == version:
@@ -71,7 +74,7 @@ def review(
         payload = {
             "version": version,
             "status": status,
-            "comment": " ".join(comment.split()),
+            "comment": comment,
             "bundle_digest": registration["bundle_digest"],
             "evidence": registration["evidence"],
         }
@@ -97,7 +100,7 @@ def waive(
         expiry is past or too far, or the person is the author.
     """
     today = (now or datetime.now(UTC)).date()
-    by = require_name(by, "a waiver")
+    by, reason = require_name(by, "a waiver"), _words(reason, "the reason of a waiver")
     with open_desk(root, policy) as desk:
         registration = desk.state.registration(version).payload
         failed = {failure["gate"]: failure for failure in _failed_today(desk, version)}
@@ -107,7 +110,7 @@ def waive(
         if not failed[gate]["waivable"]:
             raise GovernanceError(f"gate {gate} may not be waived ({failed[gate]['reason']}): fix what it found")
         _require_other(policy, by, registration["author"], "waiver")
-        if len(reason.strip()) < _LEAST_REASON:
+        if len(reason) < _LEAST_REASON:
             raise GovernanceError(f"a waiver needs a reason of at least {_LEAST_REASON} characters: give --reason TEXT")
         if not today <= until <= today + timedelta(days=policy.longest_waiver):
             last = today + timedelta(days=policy.longest_waiver)
@@ -115,7 +118,7 @@ def waive(
         payload = {
             "version": version,
             "gate": gate,
-            "reason": " ".join(reason.split()),
+            "reason": reason,
             "until": until.isoformat(),
             "bundle_digest": registration["bundle_digest"],
         }
@@ -135,7 +138,7 @@ def promote(
         wrong is named.
     """
     now = now or datetime.now(UTC)
-    by = require_name(by, "a promotion")
+    by, comment = require_name(by, "a promotion"), _words(comment, "the comment of a promotion")
     with open_desk(root, policy) as desk:
         refuse_stopped(desk.state)
         registration = desk.state.registration(version).payload
@@ -160,7 +163,7 @@ def promote(
             "failed": failed,
             "waivers": [waivers[gate["gate"]].seq for gate in failed],
             "previous": champion.payload["version"] if champion else None,
-            "comment": " ".join(comment.split()),
+            "comment": comment,
         }
         return desk.write("promoted", by, payload)
 
@@ -233,9 +236,14 @@ def unfreeze(root: Path, policy: GovernanceRule, by: str, reason: str) -> Decisi
 
 
 def _require_reason(reason: str, what: str) -> str:
-    if not reason.strip():
+    words = _words(reason, f"the reason for {what}")
+    if not words:
         raise GovernanceError(f"{what} needs a reason: give --reason TEXT")
-    return " ".join(reason.split())
+    return words
+
+
+def _words(text: str, what: str) -> str:
+    return require_text(text, what, LONGEST_COMMENT)
 
 
 def _require_other(policy: GovernanceRule, by: str, author: str, what: str) -> None:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from core.text import require_text
 from governance.guard import row_problems
 from governance.holdings import claims, kept_folders, overlaps
+from governance.people import LONGEST_COMMENT, LONGEST_NAME
 from governance.registry import LEDGER_HEAD, Registry
 from governance.state import State
 from governance.sync import OURS
@@ -157,6 +159,7 @@ def _set_version_tag(request: Request, known: Known) -> Ruling:
     if version not in known.state.registrations:
         return refuse(f"version {version} has no record in the ledger: there is nothing to review; `signals register`")
     if key != STATUS:
+        require_text(request.text("value"), f"the tag {key}", LONGEST_NAME if key == BY else LONGEST_COMMENT)
         return ALLOW
     status = REVIEWS.get(request.text("value").strip().casefold())
     if status is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import GovernanceError
 from core.files import read_json
-from governance.describe import describe
+from governance.describe import LONGEST_TAG, describe, for_mlflow
 from governance.evidence import kept
 from governance.gates import GovernanceRule
 from governance.ledger import Ledger
@@ -150,7 +150,7 @@ def version_tags(state: State, version: int) -> dict[str, str]:
     }
     for gate, waiver in sorted(state.waivers(version).items()):
         tags[f"{_WAIVER}{gate}"] = f"{waiver.actor} until {waiver.payload['until']}: {waiver.payload['reason']}"
-    return tags
+    return {key: for_mlflow(value, LONGEST_TAG) for key, value in tags.items()}
 
 
 def _name(version: int | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from core.errors import ConfigError
 from core.files import atomic_file
 from core.params import merge, read_yaml
+from core.text import require_path
 from pipelines.layout import PARAMS
 from pipelines.params import load_settings, parse_settings
 
@@ -23,11 +24,12 @@ def choose_data(root: Path, data: str) -> None:
     Raises
     ------
     ConfigError
-        params.yaml cannot be read, or the folder does not exist; params.yaml is untouched.
+        params.yaml cannot be read, or the folder does not exist or is not UTF-8; params.yaml is untouched.
     """
     if data == SIMULATED:
         edit_params(root, {"data": {"source": SIMULATED}})
         return
+    require_path(Path(data))
     folder = Path(data) if Path(data).is_absolute() else Path(os.path.relpath(Path.cwd() / data, root))
     if not (root / folder).is_dir():
         raise ConfigError(f"data folder {data} does not exist: name one that holds prices.parquet or prices.csv")

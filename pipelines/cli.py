@@ -13,11 +13,17 @@ import typer
 from typer.core import TyperGroup
 
 from core.errors import SignalsError
+from core.text import print_anything
 from pipelines.log import Log, told
 
 
 class _OneLine(TyperGroup):
     """Ends expected errors as one line; nothing that a user can cause shows a traceback."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line, whatever standard output can encode."""
+        print_anything()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; end an expected error with its exit code."""

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from core.text import shown
+
 _STYLES = {"pass": "green", "FAIL": "bold red", "warn": "yellow", "WAIVED": "bold yellow"}
 
 
@@ -21,7 +23,7 @@ class Printer:
 
     def line(self, text: str = "", style: str = "") -> None:
         """One line; never wrapped, never read as markup."""
-        self.console.print(escape(text), style=style or None)
+        self.console.print(escape(shown(text)), style=style or None)
 
     def warning(self, text: str) -> None:
         """One line that must not be missed."""
@@ -36,7 +38,7 @@ class Printer:
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+            table.add_row(*(Text(shown(cell), style=_STYLES.get(cell, "")) for cell in row))
         self.console.print(table)
 
     def _plain(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from core.errors import ConfigError
+from core.text import require_path
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
@@ -46,12 +47,12 @@ def find_root() -> Path:
     Raises
     ------
     ConfigError
-        Neither names a checkout.
+        Neither names a checkout, or its path is not UTF-8.
     """
     named = os.environ.get("SIGNALS_ROOT")
     candidates = [Path(named)] if named else [Path.cwd(), *Path.cwd().parents]
     for folder in candidates:
         if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
-            return folder.resolve()
+            return require_path(folder.resolve())
     where = f"SIGNALS_ROOT={named}" if named else str(Path.cwd())
     raise ConfigError(f"{where} is no checkout with dvc.yaml and params.yaml: change to one or set SIGNALS_ROOT")

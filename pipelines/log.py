@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from core.errors import SignalsError
+from core.text import shown
 
 VARIABLE = "SIGNALS_LOG"
 HIDDEN = "***"
@@ -59,14 +60,14 @@ class Log:
         if self.as_json:
             self._write("info", event, message, fields)
         else:
-            print(hide_secrets(message))
+            print(shown(hide_secrets(message)))
 
     def warning(self, message: str, event: str = "warning", **fields: Any) -> None:
         """What must be known, and stops nothing."""
         if self.as_json:
             self._write("warning", event, message, fields)
         else:
-            print(f"warning: {hide_secrets(message)}", file=sys.stderr)
+            print(f"warning: {shown(hide_secrets(message))}", file=sys.stderr)
 
     def failure(self, error: SignalsError) -> None:
         """An expected error that ends the command, or one session of it: one line."""
@@ -74,7 +75,7 @@ class Log:
         if self.as_json:
             self._write("error", "failed", message, {"error": type(error).__name__, "exit_code": error.exit_code})
         else:
-            print(f"error: {hide_secrets(message)}", file=sys.stderr)
+            print(f"error: {shown(hide_secrets(message))}", file=sys.stderr)
 
     def crash(self, error: BaseException) -> None:
         """A fault of the program itself, with its traceback in one field; only where the lines are JSON."""

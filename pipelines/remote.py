@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from core.errors import ConfigError, GovernanceError
+from core.text import require_text
+from governance.people import LONGEST_COMMENT
 from governance.rulings import CHAMPION, COMMENT, STATUS
 from governance.store import quiet_mlflow
 from pipelines.console import Printer
@@ -63,11 +65,12 @@ def review(address: str, model: str, version: str, status: str, by: str | None, 
     Raises
     ------
     ConfigError
-        A name is given: the login is the name.
+        A name is given: the login is the name; or the comment is not text that can be recorded.
     GovernanceError
         The server refuses, or cannot be reached.
     """
     _require_login(by)
+    comment = require_text(comment, "the comment of a review", LONGEST_COMMENT)
     with _asking(address) as client:
         number = _number(client, model, version)
         client.set_model_version_tag(model, number, COMMENT, comment)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from core.errors import ConfigError
 from core.params import parse
 from core.progress import progress_of
+from core.text import require_path
 from pipelines.console import Printer
 from sources.schemas import TABLES
 from sources.simulation.archive import CHOICE, MARKET_TRUTH, TRUTH, write_world
@@ -39,7 +40,7 @@ def simulate(out: Path, choices: Mapping[str, Any], printer: Printer | None = No
     chosen = {name: value for name, value in choices.items() if value is not None}
     params = parse(SimulationParams, {"planted_ic": None, **chosen}, "")
     # What a link names is to be replaced, not the link.
-    folder = out.resolve()
+    folder = require_path(out.resolve())
     refuse_other_folders(folder, out)
     with progress_of("simulate") as tick:
         write_world(params, folder, tick)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core import numerics
 from core.errors import SignalsError
+from core.text import print_anything
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import Settings, load_settings
 
@@ -21,6 +22,7 @@ def run_stage(body: Callable[..., None], *arguments: str) -> None:
     body
         Called with the settings and the arguments; reads and writes relative to the root.
     """
+    print_anything()
     try:
         root = find_root()
         os.chdir(root)

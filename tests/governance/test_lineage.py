@@ -225,3 +225,10 @@ def test_libraries_that_only_develop_do_not_count(monkeypatch):
     monkeypatch.setattr(module.metadata, "requires", missing)
     with pytest.raises(ConfigError, match="is not installed in this environment"):
         libraries()
+
+
+def test_a_name_that_git_has_in_latin_1_is_a_name(world):
+    subprocess.run([b"git", b"config", b"user.name", b"Andr\xe9 \x1b[2J" + b"a" * 300], cwd=world.root, check=True)
+    name = module.author(world.root)
+    assert name.startswith("Andr\ufffd \\u001b[2Jaaa")
+    assert len(name) == 200

@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.errors import GovernanceError
+from core.errors import ConfigError, GovernanceError
 from governance import promotion
+from governance.audit import audit
+from governance.describe import LONGEST_TAG
 from governance.guard import serving
 from governance.registry import read_registry
 from governance.state import State
@@ -228,3 +230,58 @@ def test_a_hand_set_review_tag_approves_nothing(world):
     with pytest.raises(GovernanceError, match="nobody has approved it"):
         world.promote(1)
     assert tags(world, 1)["review.status"] == "pending"
+
+
+BAD = {
+    "Latin-1": "gepr\udcfcft, in Ordnung",
+    "half": "fine \ud83d",
+    "NUL": "fine\x00",
+    "escape": "\x1b[2J fine",
+    "long": "a" * 101_000,
+}
+DECISIONS = {
+    "review": lambda world, by, text: promotion.review(world.root, world.policy, 2, "rejected", by, text),
+    "promote": lambda world, by, text: promotion.promote(world.root, world.policy, 2, by, text),
+    "waive": lambda world, by, text: waive(world, "rank_ic", by, text, version=2),
+    "rollback": lambda world, by, text: promotion.rollback(world.root, world.policy, by, text),
+    "freeze": lambda world, by, text: promotion.freeze(world.root, world.policy, by, text),
+    "unfreeze": lambda world, by, text: promotion.unfreeze(world.root, world.policy, by, text),
+}
+
+
+@pytest.mark.parametrize("decide", DECISIONS.values(), ids=DECISIONS)
+def test_what_is_no_text_is_refused_before_anything_is_recorded(governed, decide):
+    before = governed.ledger().path.read_bytes()
+    for bad in BAD.values():
+        with pytest.raises(ConfigError, match=r"write it as UTF-8|leave it out|shorten"):
+            decide(governed, REVIEWER, bad)
+        with pytest.raises(ConfigError, match=r"the name for .*(write it as UTF-8|leave it out|shorten)"):
+            decide(governed, bad, "a good reason")
+    assert governed.ledger().path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "bad", [BAD[name] for name in ("Latin-1", "half", "NUL", "long")], ids=lambda text: ascii(text[:8])
+)
+def test_a_record_of_an_earlier_release_does_not_end_governance(governed, bad):
+    """Ledgers hold text that MLflow does not take; there it is escaped or cut, in the ledger it stays."""
+    world, registration = governed, State(governed.ledger().read()).registration(2).payload
+    same = {name: registration[name] for name in ("version", "bundle_digest", "evidence")}
+    world.ledger().append("reviewed", REVIEWER, {**same, "status": "approved", "comment": bad})
+    reason = {"reason": bad, "gate": "rank_ic", "until": SOON.isoformat()}
+    world.ledger().append("waived", bad, {**same, **reason})
+    assert "signals freeze" not in str(promotion.freeze(world.root, world.policy, "Olga", "prices are wrong").notes)
+    assert promotion.unfreeze(world.root, world.policy, "Grace", "right again").notes == ()
+    assert world.register().version == 2
+    world.promote(2)
+    assert serving(world.root).version == 2
+    promotion.rollback(world.root, world.policy, "Olga", "loses money")
+    assert audit(world.root, world.policy, world.root / "signals").broken == ()
+    assert tags(world, 2)["review.comment"].isprintable() or "..." in tags(world, 2)["review.comment"]
+    assert bad in {record.payload.get("comment") for record in world.ledger().read().of_kind("reviewed")}
+
+
+def test_the_longest_tag_is_what_mlflow_takes():
+    from mlflow.utils.validation import MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH
+
+    assert LONGEST_TAG == MAX_MODEL_REGISTRY_TAG_VALUE_LENGTH

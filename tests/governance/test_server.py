@@ -174,6 +174,22 @@ def test_a_review_in_the_pages_is_a_review_in_the_ledger(server, governed):
     assert serving(governed.root).version == 3
 
 
+@pytest.mark.parametrize("text", ["a\x00b", "\x1b[2J", "a" * 5001])
+@pytest.mark.parametrize("key", ["review.comment", "review.by"])
+def test_what_is_no_text_is_refused_in_the_pages(server, governed, key, text):
+    before = read_registry(governed.root, MODEL)
+    refused(server, "POST", "model-versions/set-tag", f"the tag {key} ", **set_tag(key, text))
+    assert read_registry(governed.root, MODEL) == before
+
+
+def test_half_a_character_in_a_request_is_its_own_fault(server, governed):
+    """It cannot be sent as UTF-8, but JSON can spell it."""
+    before = read_registry(governed.root, MODEL)
+    for key in ("review.comment", "review.by", "mine"):
+        send(server, "POST", "model-versions/set-tag", 403, **set_tag(key, "fine \ud83d"))
+    assert read_registry(governed.root, MODEL) == before
+
+
 def test_the_champion_is_not_rejected_but_rolled_back(server, governed):
     send(server, "POST", "model-versions/set-tag", **set_tag("review.comment", "second thoughts", 1))
     send(server, "POST", "model-versions/set-tag", **set_tag("review.by", REVIEWER, 1))

@@ -42,11 +42,14 @@ def test_there_and_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_folder_that_is_not_there_changes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "words"), [("nowhere", "nowhere does not exist"), ("dat\udcfc", "the byte 0xfc")])
+def test_a_folder_that_cannot_be_read_changes_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
     monkeypatch.chdir(root)
     before = (root / "params.yaml").read_bytes()
-    with pytest.raises(ConfigError, match="nowhere does not exist"):
-        choose_data(root, "nowhere")
+    with pytest.raises(ConfigError, match=words):
+        choose_data(root, name)
     assert (root / "params.yaml").read_bytes() == before
 
 

@@ -303,3 +303,21 @@ def test_a_real_process_prints_plain_text_and_one_clear_line(world):
     assert refused.returncode == 7
     assert refused.stderr.startswith("error: version 1 may not be promoted: nobody has approved it yet")
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("charset", ["ascii", "utf-8"])
+def test_what_an_earlier_release_recorded_is_printed_whatever_it_is(governed, monkeypatch, charset):
+    monkeypatch.chdir(governed.root)
+    governed.ledger().append("frozen", "Zo\u00eb \udcfc", {"reason": "\x1b[2J gepr\udcfcft \u691c"})
+    for command in ("history", "status"):
+        done = CliRunner(charset=charset).invoke(cli.app, [command])
+        assert done.exit_code == 0, done.exception
+        assert "gepr\\udcfcft" in done.stdout_bytes.decode(charset)
+        assert b"\x1b" not in done.stdout_bytes
+
+
+@pytest.mark.parametrize("command", ["review 2 reject --comment", "freeze --reason", "rollback --reason"])
+def test_a_byte_that_is_not_utf8_on_the_command_line_is_one_line(signals, governed, command):
+    code, out, err = signals(governed, *command.split(), "gepr\udcfcft", "--by", ROB)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"error: the .* holds the byte 0xfc, which is not UTF-8, .*\n", err)

@@ -185,3 +185,42 @@ def test_a_line_that_is_left_out_of_params_yaml_changes_nothing_or_is_missed(val
             unchanged += 1
         holder[key] = kept
     assert unchanged > 150
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2017-02-30", r"line 2: '2017-02-30' is not a value: day is out of range"),
+        ("2017-02-28T25:00:00", r"line 2: .* hour must be in 0\.\.23"),
+        ("9" * 5_000, r"line 2: '9+' is not a value: "),
+        ("9" * 400, "line 2: '9+' is not a value: a whole number has at most 18 digits"),
+        ("!!timestamp x", "line 2: 'x' is not a value: not of the kind"),
+        ("!!bool x", "line 2: 'x' is not a value: not of the kind"),
+        ('"\\udcfc"', "line 2: .* no half characters"),
+        ('"a\\0b"', "line 2: .* no NUL"),
+        ('"\\UFFFFFFFF"', "is not valid YAML"),
+        ("[" * 5_000, "nested too deeply"),
+        ("{a: " * 3_000 + "1" + "}" * 3_000, "nested too deeply"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_value_that_nothing_can_use_is_one_line_with_its_place(tmp_path: Path, value: str, expected: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"seed: 7\nend: {value}\n")
+    with pytest.raises(ConfigError, match=expected) as caught:
+        read_yaml(path)
+    assert len(str(caught.value)) < 500 + len(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"seed: 7 # gepr\xfcft", "seed: 7".encode("utf-16"), bytes(range(256))])
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "keys.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"keys\.yaml is no UTF-8 text: save it as UTF-8"):
+        read_yaml(tmp_path / "keys.yaml")
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(ConfigError, match=r"params\.yaml cannot be read \(Is a directory\)"):
+        read_yaml(tmp_path / "params.yaml")
