@@ -10,9 +10,9 @@ import pandas as pd
 
 from features.assemble import assemble
 from features.panel import Panel, pivot
+from features.returns import market_beta, market_return, returns_over
 from features.universe import UniverseRule
 from pipelines.panels import session_range
-from portfolio.backtest import price_returns
 from portfolio.book_rule import BookRule
 from portfolio.construction import ConstructionRule
 from portfolio.costs import CostRule
@@ -72,30 +72,24 @@ def market_of(folder: Path, first: str, last: str, oof: Path | None = None) -> t
     end = int(np.searchsorted(panel.dates, np.datetime64(last), side="right"))
     start = min(begin, PAST)
     panel = panel.window(begin - start, end)
-    breaks = panel.fields.get("level_break")
-    returns, index = price_returns(panel["close"], breaks)
     market = Market(
         dates=panel.dates,
         symbols=[str(name) for name in panel.symbols],
         close=panel["close"],
         volume=panel["volume"],
-        level_break=breaks,
+        returns=returns_over(panel, 1),
+        index_return=np.nan_to_num(market_return(panel)),
+        level_break=panel.fields.get("level_break"),
         sector=panel.sector,
-        factors={"market": _betas(returns, index)},
+        factors={"market": market_beta(panel, PAST, PAST // 2)},
     )
     if oof is None:
-        signal = -pd.DataFrame(returns).rolling(LOOKBACK).sum().to_numpy()
+        signal = -pd.DataFrame(np.nan_to_num(returns_over(panel, 1))).rolling(LOOKBACK).sum().to_numpy()
     else:
         predicted = pd.read_parquet(oof, columns=["date", "symbol", "signal"])
         known = predicted["date"].isin(panel.dates) & predicted["symbol"].isin(panel.symbols)
         signal = pivot(predicted[known], "signal", panel.dates, panel.symbols)
     return market, _ranked(signal, panel), max(start, 1)
-
-
-def _betas(returns: np.ndarray, index: np.ndarray) -> np.ndarray:
-    steps, mean = pd.DataFrame(returns), pd.Series(index)
-    window = {"window": PAST, "min_periods": PAST // 2}
-    return steps.rolling(**window).cov(mean).div(mean.rolling(**window).var(), axis=0).to_numpy()
 
 
 def _ranked(signal: np.ndarray, panel: Panel) -> Signals:

@@ -30,8 +30,8 @@ import pandas as pd
 
 from benchmarks.books import Account, Aims, account, market_of, weekly
 from benchmarks.peer import Charges, Ran, aimed_at, frame_of, prices_of, run, splits_of
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS, CostRule
+from portfolio.performance import SESSIONS_PER_YEAR
 from portfolio.sessions import Market, Signals
 from portfolio.walk import walk
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--first", default="2010-01-04", help="first session of it that is traded")
     parser.add_argument("--last", default="2016-12-30", help="last one")
     parser.add_argument("--symbols", type=int, default=60, help="symbols of the simulated market")
-    parser.add_argument("--years", type=int, default=3, help="its years, the first of them not traded")
+    parser.add_argument("--years", type=int, default=2, help="its years that are traded")
     arguments = parser.parse_args()
     result: dict[str, Any] = {
         "machine": {"cores": os.cpu_count(), "python": platform.python_version(), "processor": platform.machine()},
@@ -67,10 +67,11 @@ def simulated(symbols: int, years: int) -> dict[str, Any]:
     from sources.simulation.archive import write_world
     from sources.simulation.params import SimulationParams
 
-    first = datetime.date(2018 - years, 1, 2)
+    # A year before the universe begins, and one of its returns for the betas.
+    first = datetime.date(2018 - years - 2, 1, 2)
     with tempfile.TemporaryDirectory(prefix="cross-check-") as folder:
         write_world(SimulationParams(symbols=symbols, planted_ic=None, start=first), Path(folder) / "market")
-        return check(*market_of(Path(folder) / "market", f"{first.year + 1}-01-01", "2017-12-29"))
+        return check(*market_of(Path(folder) / "market", f"{2018 - years}-01-01", "2017-12-29"))
 
 
 def check(market: Market, signals: Signals, start: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.errors import ConfigError
 from core.files import atomic_directory, read_json, read_parquet, write_json, write_parquet
 from features.panel import Panel, pivot
 from features.returns import market_return
@@ -19,10 +20,11 @@ from pipelines.layout import BACKTEST, CLEAN, FEATURES, STACK
 from pipelines.own_signals import read_own
 from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
-from portfolio.backtest import BacktestRule, backtest, summarise
+from portfolio.backtest import backtest
 from portfolio.book_figures import book_figures, positions
 from portfolio.book_rule import BookRule
 from portfolio.capacity import capacity_curve, compare, ways
+from portfolio.performance import summarise
 from portfolio.pod_walk import PodWalk, walk_pods
 from portfolio.portfolio_rule import BOOK, PODS, RANK, CompareRule
 from portfolio.sessions import Market, Signals
@@ -31,6 +33,7 @@ from portfolio.walk import Walk, walk
 
 Array = NDArray[np.float64]
 
+STACK_POD = "stack"
 _FOLD_COLUMNS = ["date", "symbol", "fold", "signal", "expected_return", "p_wrong"]
 
 
@@ -46,7 +49,10 @@ def main(settings: Settings) -> None:
     found = walk(market, signals, book, start=starts[0])
     if (unknown := int(np.isnan(signals.p_stress[starts[0] :]).sum())) > 0:
         print(f"backtest: the probability of stress is not known on {unknown} session(s): the book is defensive there")
-    rank = _rank(pivot(rows, "signal", panel.dates, panel.symbols), panel, rule.rank_rule)
+    pods = None if rule.pods is None else _pods(settings, panel, rows, columns, market, book)
+    # The stack's pod by itself is the rank portfolio.
+    score = pivot(rows, "signal", panel.dates, panel.symbols)
+    rank = backtest(score, market, rule.rank, book).daily if pods is None else pods.alone[STACK_POD]
     books = {BOOK: found.daily, RANK: rank}
     tables = {
         "daily": found.daily,
@@ -57,13 +63,12 @@ def main(settings: Settings) -> None:
         "compared": _compared(market, signals, book, rule.compare, starts[0]),
     }
     summary = book_figures(found) | {"rank": summarise(rank)}
-    if rule.pods is not None:
-        pods = _pods(settings, panel, rows, columns)
+    if pods is not None:
         books |= {PODS: pods.daily, **pods.alone}
         tables |= {"pods": pods.daily, "pod_reviews": pods.reviews}
         summary["pods"] = pods.figures
     tables["targets"] = check_targets(books, rule.targets.strategies)
-    if rule.pods is not None:
+    if pods is not None:
         alike = check_targets(pods.alone, {}, rule.targets.correlation)
         tables["targets"] = pd.concat([tables["targets"], alike], ignore_index=True)
     with atomic_directory(BACKTEST) as folder:
@@ -90,18 +95,6 @@ def _inputs(
     return book_inputs(panel, rows, p_stress, features, securities, rule=settings.portfolio, horizon=horizon)
 
 
-def _rank(signal: Array, panel: Panel, rule: BacktestRule) -> pd.DataFrame:
-    return backtest(
-        signal,
-        panel["close"],
-        panel["volume"],
-        panel.dates,
-        rule,
-        sector=panel.sector,
-        level_break=panel["level_break"],
-    ).daily
-
-
 def _compared(market: Market, signals: Signals, book: BookRule, rule: CompareRule, start: int) -> pd.DataFrame:
     """Other frequencies and schemes over the last sessions; no row where nothing is compared."""
     begin = max(start, len(market.dates) - rule.sessions)
@@ -109,23 +102,17 @@ def _compared(market: Market, signals: Signals, book: BookRule, rule: CompareRul
     return compare(market, signals, rules, start=begin)
 
 
-def _pods(settings: Settings, panel: Panel, rows: pd.DataFrame, columns: Mapping[str, str]) -> PodWalk:
+def _pods(
+    settings: Settings, panel: Panel, rows: pd.DataFrame, columns: Mapping[str, str], market: Market, book: BookRule
+) -> PodWalk:
     rule = settings.portfolio.pods
     assert rule is not None
-    told = {name: pivot(rows, column, panel.dates, panel.symbols) for name, column in sorted(columns.items())}
-    told["stack"] = pivot(rows, "signal", panel.dates, panel.symbols)
+    columns = dict(sorted(columns.items())) | {STACK_POD: "signal"}
+    if taken := sorted(columns.keys() & rule.own.keys()):
+        raise ConfigError(f"portfolio.pods.own: {taken[0]} is the name of a layer or the stack: choose another one")
+    told = {name: pivot(rows, column, panel.dates, panel.symbols) for name, column in columns.items()}
     told |= {name: read_own(settings.root, name, own, panel) for name, own in sorted(rule.own.items())}
-    return walk_pods(
-        told,
-        panel["close"],
-        panel["volume"],
-        panel.dates,
-        settings.portfolio.rank_rule,
-        rule,
-        _probabilistic_sharpe,
-        sector=panel.sector,
-        level_break=panel["level_break"],
-    )
+    return walk_pods(told, market, settings.portfolio.rank, book, rule, _probabilistic_sharpe)
 
 
 def _probabilistic_sharpe(net: Array) -> float:

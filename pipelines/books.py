@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from core.files import read_json
 from features.panel import Panel, spread
-from features.returns import market_return
+from features.returns import market_return, returns_over
 from features.store import KEYS, read_values
 from portfolio.book_rule import BookRule
 from portfolio.conditions import FEATURES, conditions
@@ -20,7 +20,6 @@ from portfolio.exposures import VALUE, exposures
 from portfolio.portfolio_rule import PortfolioRule
 from portfolio.sessions import Market, Signals, long_gone
 from portfolio.skill import forecasts
-from portfolio.styles import known_returns
 
 Array = NDArray[np.float64]
 
@@ -75,19 +74,19 @@ def book_inputs(
         Where the expected returns come from, and the sessions that they span.
     """
     known = conditions(features)
-    returns, _ = known_returns(panel["close"], panel["level_break"])
-    index = market_return(panel)
+    returns, index = returns_over(panel, 1), market_return(panel)
     further = {VALUE: features[BOOK_TO_MARKET]} if BOOK_TO_MARKET in features else {}
     market = Market(
         dates=panel.dates,
         symbols=[str(symbol) for symbol in panel.symbols],
         **{name: panel[name] for name in ("open", "high", "low", "close", "volume", "level_break")},
+        returns=returns,
+        # A session without any return moves no index.
+        index_return=np.nan_to_num(index),
         delisted=long_gone(panel["close"]),
         sector=panel.sector,
         industry=industry_codes(securities, panel.symbols),
         factors=exposures(returns, index, panel["close"] * panel["volume"], panel.universe, further),
-        # A session without any return moves no index.
-        index_return=np.nan_to_num(index),
         index_volatility=known.index_volatility,
     )
     told = spread(rows, ["signal", "expected_return", "p_wrong"], panel.dates, panel.symbols)

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.panel import Panel
+from features.returns import market_return, returns_over
 from portfolio.book_risk import Holdings
-from portfolio.styles import known_returns, loadings, style_returns
+from portfolio.styles import loadings, style_returns
 
 
 def holdings(panel: Panel, sectors: Mapping[str, str], weights: NDArray[np.float64]) -> Holdings:
@@ -30,7 +31,7 @@ def holdings(panel: Panel, sectors: Mapping[str, str], weights: NDArray[np.float
     DataError
         Nothing is held, or the history does not reach far enough.
     """
-    returns, market = known_returns(panel["close"], panel["level_break"])
+    returns = returns_over(panel, 1)
     styles = style_returns(returns, panel["close"] * panel["volume"], panel.universe)
     return Holdings(
         date=str(panel.dates[-1]),
@@ -38,7 +39,7 @@ def holdings(panel: Panel, sectors: Mapping[str, str], weights: NDArray[np.float
         sectors=[str(sectors.get(symbol) or "") for symbol in panel.symbols],
         weights=weights,
         returns=returns,
-        loadings=loadings(returns, market, styles),
+        loadings=loadings(returns, market_return(panel), styles),
     )
 
 

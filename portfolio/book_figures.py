@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from portfolio.backtest import SESSIONS_PER_YEAR
-from portfolio.performance import worst_drawdowns
+from portfolio.performance import SESSIONS_PER_YEAR, worst_drawdowns
 from portfolio.walk import COST_PARTS, Walk
 
 _FEW = 0.05
@@ -21,7 +20,7 @@ def book_figures(found: Walk) -> dict[str, Any]:
     Returns
     -------
     dict
-        Those of `portfolio.backtest.summarise`, and `effective_names` (median) and `least_effective_names` (the 5 %
+        Those of `portfolio.performance.summarise`, and `effective_names` (median) and `least_effective_names` (the 5 %
         quantile) of the sessions that hold something, `largest_weight`, `gross_exposure` and `net_exposure` (means),
         `longest_drawdown` (sessions from a peak until it was reached again), `drawdown_volatilities` (the worst
         drawdown over the volatility a year), `dropped` (orders not filled, a year), `costs` (parts, a year), `modes`

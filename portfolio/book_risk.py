@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from core.errors import DataError
 from market.catalogue import Scenario
 from market.scenarios import PARTS, stress
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.contributions import (
     effective_number,
     factor_exposures,
@@ -26,6 +25,7 @@ from portfolio.contributions import (
 )
 from portfolio.covariance.base import estimate
 from portfolio.forecasts import tails_by_model
+from portfolio.performance import SESSIONS_PER_YEAR
 from portfolio.styles import Loadings
 
 Array = NDArray[np.float64]

@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from core.errors import ConfigError
-from portfolio.backtest import SESSIONS_PER_YEAR, summarise
 from portfolio.book_rule import BookRule
+from portfolio.performance import SESSIONS_PER_YEAR, summarise
 from portfolio.sessions import Market, Signals
 from portfolio.walk import Walk, walk
 

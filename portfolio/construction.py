@@ -26,10 +26,10 @@ from pydantic import Field
 
 from core.errors import ConvergenceError, DataError
 from core.params import Params
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS, CostRule
 from portfolio.limits import Limit, LimitRule, declare
 from portfolio.objective import Objective, Solution
+from portfolio.performance import SESSIONS_PER_YEAR
 from portfolio.program import Program
 from portfolio.prospects import Mask, Prospects
 from portfolio.relaxation import Relaxation, relax, within_reach

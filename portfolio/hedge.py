@@ -18,8 +18,8 @@ from scipy.special import ndtr
 
 from core.errors import ConfigError, DataError
 from core.params import Params
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.costs import BPS
+from portfolio.performance import SESSIONS_PER_YEAR
 
 
 class HedgeRule(Params):

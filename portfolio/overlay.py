@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import DataError
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.hedge import HedgeRule, hedge, put_payoff, put_price
+from portfolio.performance import SESSIONS_PER_YEAR
 
 
 @dataclass(frozen=True)

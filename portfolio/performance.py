@@ -7,18 +7,18 @@ capital. Sharpe ratios are yearly and of returns as they are, no riskless rate t
 from __future__ import annotations
 
 import calendar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from core.errors import ConfigError, DataError
-from portfolio.backtest import SESSIONS_PER_YEAR, summarise
 from portfolio.drawdown import drawdowns
 
 Array = NDArray[np.float64]
 
+SESSIONS_PER_YEAR = 252
 NEEDED = ("date", "gross", "cost", "net", "turnover", "long", "short", "names", "market")
 """Columns of a daily frame."""
 MONTHS = tuple(calendar.month_abbr[1:])
@@ -41,6 +41,46 @@ class DrawdownState(NamedTuple):
     worst: float
     peak: pd.Timestamp | None
     sessions: int
+
+
+def summarise(daily: pd.DataFrame) -> dict[str, Any]:
+    """Figures of a backtest's daily frame, or of a part of it.
+
+    Returns
+    -------
+    dict
+        Yearly `net_return`, `gross_return`, `cost_annual`, `volatility` (arithmetic, fractions);
+        `net_sharpe`, `gross_sharpe` (yearly); `max_drawdown` (positive fraction of the peak);
+        `turnover` (mean per session, one way); `cost_share` of the gross return (NaN where that is
+        not positive); `names` (mean); `beta` (slope of `net` on `market`, which is `features.returns.market_return`);
+        `days`.
+    """
+    net, gross, cost = (daily[name].to_numpy(dtype=np.float64) for name in ("net", "gross", "cost"))
+    days = len(daily)
+    if not days:
+        raise DataError("backtest: no session to summarise: choose dates inside the backtest")
+    equity = np.concatenate([[1.0], np.cumprod(1.0 + net)])
+    market = daily["market"].to_numpy(dtype=np.float64)
+    variance = market.var()
+    return {
+        "net_return": float(net.mean() * SESSIONS_PER_YEAR),
+        "gross_return": float(gross.mean() * SESSIONS_PER_YEAR),
+        "cost_annual": float(cost.mean() * SESSIONS_PER_YEAR),
+        "volatility": float(net.std(ddof=1) * np.sqrt(SESSIONS_PER_YEAR)) if days > 1 else float("nan"),
+        "net_sharpe": _annual_sharpe(net),
+        "gross_sharpe": _annual_sharpe(gross),
+        "max_drawdown": float((1.0 - equity / np.maximum.accumulate(equity)).max()),
+        "turnover": float(daily["turnover"].mean()),
+        "cost_share": float(cost.sum() / gross.sum()) if gross.sum() > 0 else float("nan"),
+        "names": float(daily["names"].mean()),
+        "beta": float(((market - market.mean()) * net).mean() / variance) if variance > 0 else float("nan"),
+        "days": days,
+    }
+
+
+def _annual_sharpe(returns: Array) -> float:
+    spread = returns.std(ddof=1) if len(returns) > 1 else 0.0
+    return float(returns.mean() / spread * np.sqrt(SESSIONS_PER_YEAR)) if spread > 0 else float("nan")
 
 
 def checked_daily(daily: pd.DataFrame) -> pd.DataFrame:

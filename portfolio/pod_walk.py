@@ -2,7 +2,7 @@
 
 At every review a pod's budget is told by its own net returns so far, earned alone and out of sample: nothing that it
 did after the review counts. Between reviews the shares stand. Trades are netted over the pods before they cost
-anything. The timing is that of `portfolio.backtest`: what is known at the close of D is traded at the close of D+1.
+anything. Timing and accounting are those of `portfolio.backtest.follow`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,11 @@ from pydantic import Field
 
 from core.errors import DataError
 from core.params import Params
-from portfolio.backtest import (
-    SESSIONS_PER_YEAR,
-    BacktestRule,
-    backtest,
-    liquidity,
-    price_returns,
-    summarise,
-    target_weights,
-)
-from portfolio.costs import BPS
+from portfolio.backtest import RankRule, backtest, follow, target_weights
+from portfolio.book_rule import BookRule
+from portfolio.performance import SESSIONS_PER_YEAR, summarise
 from portfolio.pods import PodRule, combine, net_trades, pod_budgets, pod_shares
+from portfolio.sessions import Market
 
 Array = NDArray[np.float64]
 Evidence = Callable[[Array], float]
@@ -101,23 +95,20 @@ class PodWalk:
 
 
 def walk_pods(
-    signals: Mapping[str, Array],
-    close: Array,
-    volume: Array,
-    dates: NDArray[np.datetime64],
-    rank: BacktestRule,
-    rule: PodsRule,
-    evidence: Evidence,
-    *,
-    sector: NDArray[np.int64] | None = None,
-    level_break: Array | None = None,
+    signals: Mapping[str, Array], market: Market, rank: RankRule, book: BookRule, rule: PodsRule, evidence: Evidence
 ) -> PodWalk:
     """Run the pods.
 
     Parameters
     ----------
-    signals
-        `(T, N)` of each pod, as in `portfolio.backtest.backtest`; likewise the other arrays.
+    signals : mapping of str to Array of shape (T, N)
+        Of each pod, as in `portfolio.backtest.backtest`.
+    market, rank, book
+        As in `portfolio.backtest.backtest`.
+    rule : PodsRule
+        How the pods share the capital.
+    evidence : callable
+        Probabilistic Sharpe ratio of net returns.
 
     Raises
     ------
@@ -126,62 +117,41 @@ def walk_pods(
     """
     if len(signals) < 2:
         raise DataError(f"pods: {len(signals)} signal(s): name two or more, or drop portfolio.pods")
-    names = list(signals)
-    books = np.stack([target_weights(signal, rank, sector) for signal in signals.values()])
-    alone = {
-        name: backtest(signal, close, volume, dates, rank, sector=sector, level_break=level_break).daily
-        for name, signal in signals.items()
-    }
+    alone = {name: backtest(signal, market, rank, book).daily for name, signal in signals.items()}
     net = pd.concat({name: daily.set_index("date")["net"] for name, daily in alone.items()}, axis=1)
-    earned = net.reindex(np.asarray(dates).astype("datetime64[ns]")).to_numpy()
-    returns, index = price_returns(close, level_break)
-    adv, sigma = liquidity(close, volume, returns, rank)
-    can = np.isfinite(close) & (adv > 0) & np.isfinite(sigma)
-    first = int(np.flatnonzero(np.abs(books).sum(axis=(0, 2)) > 0)[0]) + 1
-    borrow = rank.costs.borrow_bps * BPS / SESSIONS_PER_YEAR
-    parts = np.zeros(books[:, 0].shape)
-    rows: list[dict[str, Any]] = []
-    reviews: list[dict[str, Any]] = []
-    bound: dict[str, int] = {}
-    shares = np.full(len(names), 1.0 / len(names))
-    for row, day in enumerate(range(first, len(dates))):
-        if row % rule.review_sessions == 0:
-            # Known at the close before: the day of the trade is not.
-            past = earned[max(0, day - rule.evidence_sessions) : day]
-            psr, budgets, shares = _review(past, rule, evidence)
-            told = zip(names, psr, budgets, shares, strict=True)
-            date = pd.Timestamp(dates[day - 1])
-            reviews += [{"date": date, "pod": n, "psr": p, "budget": b, "share": s} for n, p, b, s in told]
-        before = parts.sum(axis=0)
-        fee = borrow * float(-before[before < 0].sum())
-        gross = float(before @ returns[day])
-        parts = parts * (1.0 + returns[day]) / (1.0 + gross)
-        wanted = combine(books[:, day - 1], shares, rule)
+    earned = net.reindex(np.asarray(market.dates).astype("datetime64[ns]")).to_numpy()
+    targets, reviews, bound = _targets(signals, market, rank, rule, earned, evidence)
+    adv, volatility = market.liquidity(book.adv_sessions, book.volatility_sessions)
+    rows = []
+    for t, weights, done, traded in follow(targets, market, book, rank.rebalance_sessions):
+        # Orders are sized and charged with what was known at the close before.
+        sent = net_trades(traded / done.before, book.construction.costs, done.before, adv[t - 1], volatility[t - 1])
+        further = {"crossed": sent.crossed, "saved": sent.saved, "market": market.index_return[t]}
+        rows.append({"date": pd.Timestamp(market.dates[t]), **done.figures(weights), **further})
+    return PodWalk(pd.DataFrame(rows), alone, reviews, bound)
+
+
+def _targets(
+    signals: Mapping[str, Array], market: Market, rank: RankRule, rule: PodsRule, earned: Array, evidence: Evidence
+) -> tuple[Array, pd.DataFrame, dict[str, int]]:
+    """`(K, T, N)` target weights of the pods, fractions of the total capital; the reviews; what limits bound."""
+    books = np.stack([target_weights(signal, rank, market.sector) for signal in signals.values()])
+    first = int(np.flatnonzero((books != 0).any(axis=(0, 2)))[0])
+    targets, reviews, bound = np.zeros(books.shape), [], dict[str, int]()
+    shares = np.full(len(signals), 1.0 / len(signals))
+    for t in range(first, len(market.dates) - 1):
+        if (t - first) % rule.review_sessions == 0:
+            psr, budgets, shares = _review(earned[max(0, t + 1 - rule.evidence_sessions) : t + 1], rule, evidence)
+            reviews += [
+                {"date": pd.Timestamp(market.dates[t]), "pod": pod, "psr": p, "budget": b, "share": s}
+                for pod, p, b, s in zip(signals, psr, budgets, shares, strict=True)
+            ]
+        wanted = combine(books[:, t], shares, rule)
+        targets[:, t] = wanted.parts
         for limit in wanted.bound:
             kind = limit.split(" of ")[0]
             bound[kind] = bound.get(kind, 0) + 1
-        trades = np.where(can[day], wanted.parts - parts, 0.0)
-        sent = net_trades(trades, rank.costs, rank.capital, adv[day], sigma[day])
-        cost = fee + float(sent.cost.sum())
-        parts = (parts + trades) / (1.0 - cost)
-        held = parts.sum(axis=0)
-        after = (1.0 + gross) * (1.0 - cost) - 1.0
-        rows.append(
-            {
-                "date": pd.Timestamp(dates[day]),
-                "gross": gross,
-                "cost": gross - after,
-                "net": after,
-                "turnover": 0.5 * float(np.abs(sent.trades).sum()),
-                "long": float(held[held > 0].sum()),
-                "short": float(held[held < 0].sum()),
-                "names": int((np.abs(held) > 0).sum()),
-                "crossed": sent.crossed,
-                "saved": sent.saved,
-                "market": index[day],
-            }
-        )
-    return PodWalk(pd.DataFrame(rows), alone, pd.DataFrame(reviews), bound)
+    return targets, pd.DataFrame(reviews), bound
 
 
 def _review(past: Array, rule: PodsRule, evidence: Evidence) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from core.errors import ConfigError
 from core.params import Params
-from portfolio.backtest import BacktestRule, RankRule
+from portfolio.backtest import RankRule
 from portfolio.book_rule import BookRule
 from portfolio.pod_walk import PodsRule
 from portfolio.skill import ForecastRule
@@ -64,7 +64,7 @@ class PortfolioRule(Params):
     book
         The book that is traded; its `horizon` is that of the target.
     rank
-        The simple rank portfolio, the yardstick; it has the book's capital and costs.
+        The simple rank portfolio, the yardstick; it has the book's capital, costs and execution.
     """
 
     forecast: ForecastRule = ForecastRule()
@@ -88,9 +88,3 @@ class PortfolioRule(Params):
                 "leave it out, or set target.horizon"
             )
         return self.book.model_copy(update={"horizon": horizon})
-
-    @property
-    def rank_rule(self) -> BacktestRule:
-        """The rank portfolio at the book's capital and costs."""
-        construction = self.book.construction
-        return BacktestRule(**self.rank.model_dump(), capital=construction.capital, costs=construction.costs)

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from portfolio.backtest import GONE_SESSIONS, price_returns
+from features.memo import remembered
 from portfolio.book_rule import BookRule
 from portfolio.stance import Today
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Codes = NDArray[np.int64]
+
+GONE_SESSIONS = 21
+"""Sessions without a price after which a symbol counts as delisted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class Day:
     factors
         `(N,)` exposures by name, NaN where unknown; "market" is the beta.
     index_return, index_volatility
-        Of the hedge's index: its return into the close, and its implied volatility a year.
+        Of the market: its return into the close, and the implied volatility of its index per year.
     """
 
     date: np.datetime64
@@ -77,10 +80,14 @@ class Day:
 
     def liquidity(self, rule: BookRule) -> tuple[Array, Array]:
         """`(N,)` average traded value and daily volatility, up to this session; NaN where fewer than half are known."""
-        return (
-            _over(self.traded[-rule.adv_sessions :], rule.adv_sessions, spread=False),
-            _over(self.returns[-rule.volatility_sessions :], rule.volatility_sessions, spread=True),
-        )
+        return _liquidity(self.traded, self.returns, rule.adv_sessions, rule.volatility_sessions)
+
+
+def _liquidity(traded: Array, returns: Array, adv_sessions: int, volatility_sessions: int) -> tuple[Array, Array]:
+    return (
+        _over(traded[-adv_sessions:], adv_sessions, spread=False),
+        _over(returns[-volatility_sessions:], volatility_sessions, spread=True),
+    )
 
 
 def _over(values: Array, length: int, *, spread: bool) -> Array:
@@ -103,6 +110,11 @@ class Market:
     ----------
     dates, symbols
         `(T,)` and N names.
+    returns
+        `(T, N)` daily returns, NaN where there is none: `features.returns.returns_over(panel, 1)`.
+    index_return
+        `(T,)` the market's return, `features.returns.market_return`, 0 where no symbol has one. Betas are slopes on it,
+        the hedge earns it, and the summary measures beta against it.
     open, high, low, close, volume, level_break, delisted
         `(T, N)`, as in `Day`; None of the last two: nowhere. Open, high and low may be None where fills are at the
         close.
@@ -110,14 +122,16 @@ class Market:
         `(N,)` codes.
     factors
         `(T, N)` exposures by name, each known at its session's close.
-    index_return, index_volatility
-        `(T,)`, None where nothing is hedged.
+    index_volatility
+        `(T,)` implied, per year; None where no put is bought.
     """
 
     dates: NDArray[np.datetime64]
     symbols: Sequence[str]
     close: Array
     volume: Array
+    returns: Array
+    index_return: Array
     open: Array | None = None
     high: Array | None = None
     low: Array | None = None
@@ -126,12 +140,12 @@ class Market:
     sector: Codes | None = None
     industry: Codes | None = None
     factors: Mapping[str, Array] = field(default_factory=dict)
-    index_return: Array | None = None
     index_volatility: Array | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.dates), len(self.symbols))
-        panels = {name: getattr(self, name) for name in ("close", "volume", "open", "high", "low", "level_break")}
+        names = ("close", "volume", "returns", "open", "high", "low", "level_break")
+        panels = {name: getattr(self, name) for name in names}
         panels |= {"delisted": self.delisted} | {f"factor {name}": values for name, values in self.factors.items()}
         codes = {"sector": (self.sector, shape[1:]), "industry": (self.industry, shape[1:])}
         series = {
@@ -141,15 +155,6 @@ class Market:
         for name, (values, wanted) in {**{n: (v, shape) for n, v in panels.items()}, **codes, **series}.items():
             if values is not None and np.shape(values) != wanted:
                 raise DataError(f"book: {name} has shape {np.shape(values)}, the panel needs {wanted}: use one panel")
-
-    @cached_property
-    def returns(self) -> Array:
-        """`(T, N)` returns on the last known price, NaN without a price and where the level breaks."""
-        values, _ = price_returns(self.close, self.level_break)
-        known = np.isfinite(self.close)
-        # The first price of a symbol is no return.
-        known[np.cumsum(known, axis=0) <= 1] = False
-        return np.where(known & ~self.breaks, values, np.nan)
 
     @cached_property
     def breaks(self) -> Mask:
@@ -162,6 +167,17 @@ class Market:
     def traded(self) -> Array:
         """`(T, N)` traded values, currency."""
         return self.close * self.volume
+
+    @remembered
+    def liquidity(self, adv_sessions: int, volatility_sessions: int) -> tuple[Array, Array]:
+        """`(T, N)` each: `Day.liquidity` of every session."""
+        traded, returns, end = self.traded, self.returns, len(self.dates)
+        past = [
+            _liquidity(traded[max(0, t - adv_sessions) : t], returns[max(0, t - volatility_sessions) : t],
+                       adv_sessions, volatility_sessions)
+            for t in range(1, end + 1)
+        ]  # fmt: skip
+        return np.stack([adv for adv, _ in past]), np.stack([volatility for _, volatility in past])
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +259,6 @@ def day_at(market: Market, signals: Signals, t: int, rule: BookRule) -> Day:
         sector=market.sector,
         industry=market.industry,
         factors={name: values[t] for name, values in market.factors.items()},
-        index_return=float("nan") if market.index_return is None else float(market.index_return[t]),
+        index_return=float(market.index_return[t]),
         index_volatility=float("nan") if market.index_volatility is None else float(market.index_volatility[t]),
     )

@@ -1,4 +1,6 @@
-"""A session of a book: yesterday's orders are filled, what is held is carried to the close, costs are paid.
+"""Accounting of a session: yesterday's orders are filled, what is held is carried to the close, costs are paid.
+
+The only place where positions drift and costs are charged: for the book, the rank portfolio and the pods.
 
 With v the positions at the last close, q the orders at that close, c the close, p the price of the fill, all of one
 symbol:
@@ -18,14 +20,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from portfolio.backtest import SESSIONS_PER_YEAR
 from portfolio.book_rule import BookRule
 from portfolio.costs import BPS
 from portfolio.holdings import BookState
 from portfolio.overlay import adjust, carry
+from portfolio.performance import SESSIONS_PER_YEAR
 from portfolio.sessions import Day
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """How a session moves positions, `(N,)` by symbol, whoever holds them.
+
+    Attributes
+    ----------
+    open
+        Whether an order can be filled.
+    fill, growth
+        Price of a fill, and the close, over the last close; 1 where an order cannot be filled or a value stays.
+    gone
+        Whether positions turn into cash.
+    """
+
+    open: Mask
+    fill: Array
+    growth: Array
+    gone: Mask
+
+    @classmethod
+    def of(cls, last: Array, day: Day, execution: str) -> Moves:
+        """From the last known closes, `(N,)`, NaN where there is none."""
+        steady = np.isfinite(last) & ~day.level_break
+        priced = np.isfinite(day.close) & (day.close > 0)
+        price = day.price(execution)
+        with np.errstate(invalid="ignore"):
+            open_ = day.trades & steady & np.isfinite(price) & (price > 0)
+        return cls(
+            open_,
+            np.divide(price, last, out=np.ones_like(price), where=open_),
+            np.divide(day.close, last, out=np.ones_like(last), where=priced & steady),
+            day.delisted,
+        )
+
+    def carry(self, value: Array, orders: Array) -> Array:
+        """Positions at the close, `(..., N)` as the arguments, of those at the last close and the orders then."""
+        return np.where(self.gone, 0.0, (value + np.where(self.open, orders, 0.0)) * self.growth)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +84,8 @@ class Settlement:
         Costs; the commission with half the spread.
     filled, dropped
         `(N,)` traded at the price of the fill, and orders that were not filled, at the last close; signed.
+    moves
+        How the session moved the positions.
     """
 
     before: float
@@ -55,6 +99,7 @@ class Settlement:
     hedge_cost: float
     filled: Array
     dropped: Array
+    moves: Moves
 
     @property
     def gain(self) -> float:
@@ -65,6 +110,18 @@ class Settlement:
     def cost(self) -> float:
         """All costs."""
         return self.commission + self.impact + self.borrow + self.hedge_cost
+
+    def figures(self, weights: Array) -> dict[str, float]:
+        """The session in a daily frame (`portfolio.backtest.Backtest`), with the `(N,)` weights at the close."""
+        return {
+            "gross": self.gain / self.before,
+            "cost": self.cost / self.before,
+            "net": self.after / self.before - 1.0,
+            "turnover": 0.5 * float(np.abs(self.filled).sum()) / self.before,
+            "long": float(weights[weights > 0].sum()),
+            "short": float(weights[weights < 0].sum()),
+            "names": int((weights != 0).sum()),
+        }
 
 
 def settle(state: BookState, day: Day, rule: BookRule) -> tuple[BookState, Settlement]:
@@ -78,25 +135,21 @@ def settle(state: BookState, day: Day, rule: BookRule) -> tuple[BookState, Settl
     if day.symbols != state.symbols:
         raise DataError(f"book: {day.date} has other symbols than the state: bring it into their order (reordered)")
     before = state.equity
-    priced = np.isfinite(day.close) & (day.close > 0)
-    steady = np.isfinite(state.last) & ~day.level_break
-    growth = np.divide(day.close, state.last, out=np.ones_like(state.value), where=priced & steady)
-    price = day.price(rule.execution)
-    can = (state.orders != 0) & day.trades & steady & np.isfinite(price) & (np.nan_to_num(price) > 0)
-    filled = np.where(can, state.orders, 0.0)
-    paid = filled * np.divide(price, state.last, out=np.ones_like(price), where=can)
+    moves = Moves.of(state.last, day, rule.execution)
+    filled = np.where(moves.open, state.orders, 0.0)
+    paid = filled * moves.fill
     size = np.abs(paid)
     linear, impact = rule.construction.costs.coefficients(1.0, state.adv, state.volatility)
     commission, moved = float(linear @ size), float(impact @ size**1.5)
     shorts = float(-state.value[state.value < 0].sum())
     borrow = rule.construction.costs.borrow_bps * BPS / SESSIONS_PER_YEAR * shorts
-    value = (state.value + filled) * growth
-    positions = float((state.value * (growth - 1.0)).sum() + (filled * growth - paid).sum())
-    gone = day.delisted & (value != 0)
-    proceeds = float(value[gone].sum()) * (1.0 + rule.delisting_return)
-    lost = proceeds - float(value[gone].sum())
-    value = np.where(gone, 0.0, value)
-    last = np.where(priced, day.close, np.where(day.level_break, np.nan, state.last))
+    positions = float((state.value * (moves.growth - 1.0)).sum() + (filled * moves.growth - paid).sum())
+    # Of what is delisted nothing is filled.
+    closed = float((state.value * moves.growth)[moves.gone & (state.value != 0)].sum())
+    proceeds = closed * (1.0 + rule.delisting_return)
+    lost = proceeds - closed
+    value = moves.carry(state.value, state.orders)
+    last = np.where(np.isfinite(day.close) & (day.close > 0), day.close, np.where(day.level_break, np.nan, state.last))
     last[day.delisted] = np.nan
 
     overlay, hedged = carry(state.overlay, day.index_return, day.index_volatility)
@@ -114,7 +167,7 @@ def settle(state: BookState, day: Day, rule: BookRule) -> tuple[BookState, Settl
     after = replace(after, wealth=(*state.wealth, after.equity)[-keep:])
     return after, Settlement(
         before, after.equity, positions, lost, hedged, commission, moved, borrow, hedge_cost, paid,
-        np.where(can, 0.0, state.orders),
+        np.where(moves.open, 0.0, state.orders), moves,
     )  # fmt: skip
 
 

@@ -35,7 +35,6 @@ from numpy.typing import NDArray
 from core.errors import DataError
 from market.catalogue import Scenario
 from market.scenarios import Book
-from portfolio.backtest import price_returns
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -85,23 +84,6 @@ class Loadings:
         silent = np.array([name not in given for name in self.names], dtype=bool)
         beta = self.market + self.styles[:, silent] @ self.tilt[silent]
         return Book(symbols, weights, beta, self.styles, self.names, sectors, np.zeros(len(symbols)))
-
-
-def known_returns(close: Array, level_break: Array) -> tuple[Array, Array]:
-    """`(T, N)` returns and the `(T,)` market's as the backtest has them, but NaN where a symbol has no return.
-
-    Parameters
-    ----------
-    close, level_break
-        `(T, N)`, see `portfolio.backtest.backtest`.
-    """
-    returns, market = price_returns(close, level_break)
-    priced = np.isfinite(close)
-    before = np.zeros_like(priced)
-    before[1:] = np.maximum.accumulate(priced, axis=0)[:-1]
-    known = priced & before & (np.nan_to_num(level_break) == 0)
-    market = np.where(known.any(axis=1), market, np.nan)
-    return np.where(known, returns, np.nan), market
 
 
 def style_returns(returns: Array, traded: Array, universe: Mask) -> dict[str, Array]:

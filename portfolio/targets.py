@@ -11,7 +11,7 @@ from pydantic import Field
 
 from core.errors import DataError
 from core.params import Params
-from portfolio.backtest import summarise
+from portfolio.performance import summarise
 
 
 class StrategyTarget(Params):

@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import DataError
-from portfolio.backtest import price_returns, summarise
 from portfolio.book import Orders, step
 from portfolio.book_rule import BookRule
 from portfolio.holdings import BookState
+from portfolio.performance import summarise
 from portfolio.policy import Reason, Stance
 from portfolio.sessions import Market, Signals, day_at
 from portfolio.settlement import Settlement
@@ -39,7 +39,7 @@ class Walk:
         the parts `hedge`, `delisted` of the gross and `commission`, `impact`, `borrow`, `hedge_cost` of the cost,
         `turnover` (half the traded notional), `largest_share` (of the average traded value, of a fill), `dropped`
         (orders not filled), `long`, `short`, `index` (exposures at the close), `names`, `effective_names`, `largest`
-        (absolute weight), `market` (equal-weight return), `mode`, `mode_reason`, `because` (see `Orders`).
+        (absolute weight), `market` (its return, the hedge's index), `mode`, `mode_reason`, `because` (see `Orders`).
     limits
         A row a limit that bound or was relaxed: `date`, `kind`, `member`, `bound` (in force), `price` (of a binding
         one), `asked`, `forced` (of a relaxed one).
@@ -52,7 +52,7 @@ class Walk:
     state
         After the last session.
     summary
-        See `portfolio.backtest.summarise`.
+        See `portfolio.performance.summarise`.
     """
 
     daily: pd.DataFrame
@@ -147,19 +147,13 @@ class _Record:
         self.rows.append(
             {
                 "equity": settlement.after,
-                "gross": settlement.gain / before,
-                "cost": settlement.cost / before,
-                "net": settlement.after / before - 1.0,
+                **settlement.figures(weights),
                 "hedge": settlement.hedge / before,
                 "delisted": settlement.delisted / before,
                 **{name: getattr(settlement, name) / before for name in COST_PARTS},
-                "turnover": 0.5 * float(size.sum()) / before,
                 "largest_share": float(share.max(initial=0.0)),
                 "dropped": float(np.abs(settlement.dropped).sum()) / before,
-                "long": float(weights[weights > 0].sum()),
-                "short": float(weights[weights < 0].sum()),
                 "index": state.overlay.notional / settlement.after,
-                "names": int((weights != 0).sum()),
                 "effective_names": float(np.abs(weights).sum() ** 2 / squares) if squares > 0 else 0.0,
                 "largest": float(np.abs(weights).max(initial=0.0)),
                 "mode": str(decision.mode),
@@ -183,7 +177,7 @@ class _Record:
         """The walk, after its last session."""
         daily = pd.DataFrame(self.rows)
         daily.insert(0, "date", np.asarray(market.dates[start:]).astype("datetime64[ns]"))
-        daily["market"] = price_returns(market.close, market.level_break)[1][start:]
+        daily["market"] = market.index_return[start:]
         columns = ["date", "kind", "member", "bound", "price", "asked", "relaxed", "forced"]
         return Walk(
             daily=daily,

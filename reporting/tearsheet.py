@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from models.overfitting import dsr, min_trl, moments, psr
-from portfolio.backtest import SESSIONS_PER_YEAR, summarise
 from portfolio.book_risk import BookRisk
 from portfolio.forecasts import DEFAULT, SIGNIFICANCE, Judged
 from portfolio.performance import (
     MONTHS,
+    SESSIONS_PER_YEAR,
     by_label,
     by_year,
     checked_daily,
@@ -28,6 +28,7 @@ from portfolio.performance import (
     month_table,
     rolling_beta,
     rolling_sharpe,
+    summarise,
     worst_drawdowns,
 )
 from portfolio.walk import COST_PARTS

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from features.panel import Panel
+from features.returns import market_return, returns_over
 from portfolio.book_rule import BookRule
 from portfolio.construction import TOLERANCE, ConstructionRule
 from portfolio.costs import CostRule
@@ -93,6 +95,23 @@ def _check_limits(found, book, rule):
 
 
 @pytest.fixture(scope="session")
+def market_of():
+    """`market_of(close, volume, **given)`: a market whose returns and index are those of `features.returns`."""
+    return _market_of
+
+
+def _market_of(close, volume, **given):
+    """Who has a close is in the universe; keywords of `Market`, the `level_break` and `sector` among them."""
+    days, names = close.shape
+    fields = {name: given[name] for name in ("level_break",) if name in given}
+    dates = given.pop("dates", np.datetime64("2020-01-01") + np.arange(days))
+    symbols = [f"S{i}" for i in range(names)]
+    panel = Panel(dates, np.array(symbols), {"close": close} | fields, np.isfinite(close), np.zeros(names, np.int64))
+    given = {"returns": returns_over(panel, 1), "index_return": np.nan_to_num(market_return(panel))} | given
+    return Market(dates, symbols, close, volume, **given)
+
+
+@pytest.fixture(scope="session")
 def world():
     """`world(days, names)`: a market and signals."""
     return _world
@@ -132,11 +151,9 @@ def _world(days=100, names=20, seed=0):
         forecast[:, 1:4], p_wrong[:, 1:4], crowd[:, 1:4] = [0.03, -0.03, 0.03], 0.05, 0.0
     forecast[82:, 3] = np.nan
     stress = np.clip(0.25 + np.cumsum(rng.normal(0, 0.04, days)), 0, 0.55)
-    market = Market(
-        dates=np.datetime64("2020-01-01") + np.arange(days),
-        symbols=[f"S{i}" for i in range(names)],
-        close=close,
-        volume=volume,
+    market = _market_of(
+        close,
+        volume,
         open=opens,
         high=high,
         low=low,

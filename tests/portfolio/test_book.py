@@ -227,7 +227,7 @@ def test_bad_input_is_refused(world, rule, change, message):
     if "market" in change:
         market, signals = replace(market, factors={}), replace(signals, p_stress=np.full(60, 0.5))
     if "index" in change:
-        market, signals = replace(market, index_return=None), replace(signals, p_stress=np.full(60, 0.7))
+        market, signals = replace(market, index_return=np.full(60, np.nan)), replace(signals, p_stress=np.full(60, 0.7))
         a_rule = rule(stance={"defence": "future"})
     with pytest.raises(DataError, match=message):
         walk(market, signals, a_rule, start=change.get("start", START))

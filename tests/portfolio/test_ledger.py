@@ -114,9 +114,8 @@ def ledger(market, found, a_rule, start):
             window = [x for x in window if np.isfinite(x)]
             moves = []
             for d in range(max(1, day - 62), day + 1):
-                before = next((x for x in market.close[:d, i][::-1] if np.isfinite(x)), np.nan)
-                if np.isfinite(before * market.close[d, i]) and not market.level_break[d, i]:
-                    moves.append(market.close[d, i] / before - 1)
+                if np.isfinite(market.close[d - 1 : d + 1, i]).all() and not market.level_break[d, i]:
+                    moves.append(market.close[d, i] / market.close[d - 1, i] - 1)
             number = (found.targets[row, i] * equity - value) / last[i]
             pending.append((i, number, sum(window) / len(window), np.std(moves, ddof=1)))
     return np.array(wealth)
@@ -175,6 +174,8 @@ def test_a_fill_to_the_cent(rule):
         np.datetime64("2020-01-01") + np.arange(3), ["A", "B"],
         close=np.array([[100.0, 20.0], [103.0, 19.0], [101.0, 21.0]]),
         volume=np.full((3, 2), 1e4),
+        returns=np.full((3, 2), np.nan),
+        index_return=np.zeros(3),
         open=np.array([[100.0, 20.0], [102.0, 20.5], [103.0, 19.5]]),
     )  # fmt: skip
     nothing = Signals(np.full((3, 2), np.nan), np.full((3, 2), np.nan), np.zeros(3))

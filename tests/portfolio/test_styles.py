@@ -6,8 +6,7 @@ import pytest
 from core.errors import DataError
 from market.catalogue import Scenario
 from market.scenarios import stress
-from portfolio.backtest import price_returns
-from portfolio.styles import STYLES, Loadings, known_returns, loadings, style_returns
+from portfolio.styles import STYLES, Loadings, loadings, style_returns
 
 RNG = np.random.default_rng(8)
 T, N = 600, 12
@@ -115,17 +114,3 @@ def test_a_style_of_which_the_scenario_is_silent_moves_with_the_market():
     assert total() == pytest.approx(-0.2 * told.beta[0]) == pytest.approx(-0.2 * (1 + 0.5 * 0.4 - 2 * 0.3))
     assert total(size=-0.1) == pytest.approx(-0.2 * (1 - 2 * 0.3) - 0.1 * 0.5)
     assert total(size=-0.1, momentum=0.05) == pytest.approx(-0.2 - 0.1 * 0.5 + 0.05 * 2)
-
-
-def test_known_returns_are_the_backtests_where_there_is_one():
-    close = np.array([[10.0, np.nan, 5.0], [11.0, 20.0, np.nan], [11.0, 21.0, 6.0], [22.0, 21.0, 6.0]])
-    broken = np.zeros((4, 3))
-    broken[3, 0] = 1.0
-    returns, market = known_returns(close, broken)
-    raw, whole = price_returns(close, broken)
-    known = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 1], [0, 1, 1]], dtype=bool)
-    np.testing.assert_array_equal(np.isfinite(returns), known)
-    np.testing.assert_array_equal(returns[known], raw[known])
-    assert returns[2, 2] == pytest.approx(0.2)
-    assert np.isnan(market[0])
-    np.testing.assert_array_equal(market[1:], whole[1:])

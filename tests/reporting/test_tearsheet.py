@@ -6,11 +6,10 @@ import pytest
 
 from market.catalogue import Scenario
 from models.overfitting import dsr, min_trl, moments, psr
-from portfolio.backtest import summarise
 from portfolio.book_risk import Holdings, book_risk
 from portfolio.exceedances import coverage
 from portfolio.forecasts import DEFAULT, Judged
-from portfolio.performance import drawdown_state
+from portfolio.performance import drawdown_state, summarise
 from portfolio.styles import Loadings
 from reporting.page import format_value
 from reporting.risk import drawdown_words, plain, risk_page
