@@ -15,16 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import yaml
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from core.files import read_json, write_json
 from governance.dvc_lock import DvcLock
 from governance.ledger import Ledger
 from governance.lineage import collect_lineage
-from governance.reproduction import rebuilt_params
+from governance.reproduction import largest_difference, rebuilt_params
 from governance.seal import seal
 from pipelines import cli
 from pipelines.scratch import scratch_folder
@@ -211,6 +213,43 @@ def test_different_bytes_are_named(tiny: Tiny) -> None:
     refused(answer, 7, r"version 2 is NOT reproduced: 1 of 2 files differ .the first: layers/weights.txt was changed")
     assert "the first stage that wrote something else: features@market" in answer[1]
     assert "fixed.txt" not in answer[1]
+
+
+@pytest.mark.parametrize(("step", "agrees"), [("1e-6", True), ("0.1", False)])
+def test_numbers_are_compared_where_bytes_are_not_promised(tiny: Tiny, step: str, agrees: bool) -> None:
+    tiny.write("stages/features.py", FEATURES.replace("{params['seed']}", f"{{1 + {step} * len(Path.cwd().name)}}"))
+    tiny.commit()
+    tiny.train()
+    made = tiny.register(2)["numerics"]
+    tiny.register(2, numerics={**made, "mode": "native", "promised": False, "processor": "another"})
+    answer = reproduce("2")
+    assert "its bytes are not promised on this machine" in answer[1]
+    assert "another machine or setting: it was made with `numerics: native`" in answer[1]
+    assert re.search(r"another machine or setting: processor .*, was another", answer[1])
+    if agrees:
+        assert answer[0] == 0, answer
+        assert "version 2 agrees within tolerance: numbers differ by 1.0e-06 at most" in answer[1]
+    else:
+        refused(answer, 7, "version 2 is NOT reproduced")
+
+
+def test_the_difference_of_two_files_is_that_of_their_numbers(tmp_path: Path) -> None:
+    def difference(one: str, other: str, suffix: str = ".json") -> float:
+        files = [tmp_path / f"{name}{suffix}" for name in ("one", "other")]
+        for file, text in zip(files, (one, other), strict=True):
+            file.write_text(text)
+        return largest_difference(*files)
+
+    assert difference('{"a": [1.0, -2e3]}', '{"a": [1.0, -2.002e3]}') == pytest.approx(0.001 / 1.001)
+    assert difference(f'{{"sha256": "{"a" * 64}"}}', f'{{"sha256": "{"b" * 64}"}}') == 0
+    assert difference("tree_sizes=91 92\nleaf_value=0.5 1", "tree_sizes=90 95\nleaf_value=0.5 1", ".txt") == 0
+    assert difference('{"name": "f1"}', '{"name": "f2"}') == np.inf
+    assert difference("[1, 2]", "[1, 2, 3]") == np.inf
+    save_file({"w": np.array([1e-9, 2.0])}, tmp_path / "one.safetensors")
+    save_file({"w": np.array([2e-9, 2.002])}, tmp_path / "other.safetensors")
+    assert largest_difference(tmp_path / "one.safetensors", tmp_path / "other.safetensors") == pytest.approx(0.001)
+    save_file({"v": np.array([1e-9, 2.0])}, tmp_path / "other.safetensors")
+    assert largest_difference(tmp_path / "one.safetensors", tmp_path / "other.safetensors") == np.inf
 
 
 def test_a_file_of_its_own_is_found_missing(tiny: Tiny) -> None:
