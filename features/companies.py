@@ -3,8 +3,8 @@
 A symbol without a price for more than `LONG_GAP` sessions, or for more than `SHORT_GAP` before a broken price level
 (which cleaning marks with `ANOTHER_COMPANY`), is taken for another company from its next price on: a new
 listing under an old ticker, or new shares after a bankruptcy. A long halt of one company looks the same, and begins
-again too. Prices, volume and events of the company before, also those that became known in the gap, are out of sight of
-every feature and target of the company after it, whatever their windows.
+again too. Prices, volume and events of the company before are out of sight of every feature and target of the company
+after it, whatever their windows. What became known between the two may be of either, and both see it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sources.identity import ANOTHER_COMPANY, LONG_GAP
 
 
 def companies(fields: Mapping[str, Array]) -> NDArray[np.int64] | None:
-    """`(T, N)` number of the company that has each symbol, 0 for the first; None where no symbol changed hands.
+    """`(T, N)` company that has each symbol, as `Panel.company` has it; None where no symbol changed hands.
 
     Parameters
     ----------
@@ -36,7 +36,11 @@ def companies(fields: Mapping[str, Array]) -> NDArray[np.int64] | None:
     begins = known & (before >= 0) & (row - before > LONG_GAP)
     if "level_break" in fields:
         begins |= fields["level_break"] == ANOTHER_COMPANY
-    return np.cumsum(begins, axis=0) if begins.any() else None
+    if not begins.any():
+        return None
+    following = np.minimum.accumulate(np.where(known, row, len(close))[::-1], axis=0)[::-1]
+    ends = np.take_along_axis(np.vstack([begins, np.zeros((1, close.shape[1]), bool)]), following, axis=0)
+    return 2 * np.cumsum(begins, axis=0) + (~known & ends)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Columns:
     Attributes
     ----------
     company
-        `(T, N)` as `companies` has it, or some of its sessions.
+        `(T, N)` number of the company that has each symbol.
     origin, number
         `(M,)` symbol of each column, and the company's number.
     """
@@ -57,7 +61,8 @@ class Columns:
 
     @classmethod
     def of(cls, company: NDArray[np.int64]) -> Columns:
-        """The columns of the companies that the sessions hold."""
+        """The columns of the companies that the sessions of a panel's `company` hold."""
+        company = company // 2
         counts = company[-1] - company[0] + 1
         origin = np.repeat(np.arange(len(counts)), counts)
         ahead = np.arange(len(origin)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -98,11 +103,19 @@ def joined(panel: Panel, values: NDArray) -> NDArray:
 
 @remembered
 def _separated(panel: Panel) -> Panel:
-    columns = Columns.of(panel.company)  # type: ignore[arg-type]
+    company: NDArray[np.int64] = panel.company  # type: ignore[assignment]
+    columns = Columns.of(company)
     place = columns.place
 
     def moved(events: Events) -> Events:
-        return replace(events, symbol=place[events.session, events.symbol])
+        """Each event with its company; one between two companies with both."""
+        here = company[events.session, events.symbol]
+        twice = np.flatnonzero((here % 2 == 1) & (company[-1, events.symbol] // 2 > here // 2))
+        rows = np.append(np.arange(len(events)), twice)
+        symbol = place[events.session, events.symbol][rows]
+        symbol[len(events) :] += 1
+        order = np.lexsort((rows, symbol, events.session[rows]))
+        return replace(events.take(rows[order]), symbol=symbol[order])
 
     return replace(
         panel,

@@ -88,8 +88,8 @@ class Panel:
     series
         `(T,)` market-wide series by name (macro), NaN before the first known value.
     company
-        `(T, N)` number of the company that has the symbol, which counts up where a ticker came to another one; None
-        where none did.
+        `(T, N)` company of the symbol: `2 k` while the k-th one trades, `2 k + 1` from its last price to the first
+        of the next; None where no ticker came to another company.
     wanted
         First session whose features are asked for: an expensive feature may leave those before it NaN.
     """

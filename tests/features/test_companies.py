@@ -36,7 +36,7 @@ def build(tables: dict[str, pd.DataFrame], gap: int, old: bool) -> Panel:
     out["prices"] = prices[kept]
     for name in ("filings", "earnings", "posts"):
         rows = tables[name]
-        out[name] = rows if old else rows[(rows["symbol"] != SYMBOL) | (rows["session"] >= begin)]
+        out[name] = rows if old else rows[(rows["symbol"] != SYMBOL) | (rows["session"] > dates[END])]
     return assemble(out, dates.to_numpy("datetime64[D]"), RULE)
 
 
@@ -81,7 +81,7 @@ def test_a_panel_with_two_companies_keeps_the_invariances(tables) -> None:
 
 
 def test_columns_come_apart_and_together() -> None:
-    company = np.array([[0, 1, 0], [0, 1, 1], [0, 2, 1], [0, 2, 1]])
+    company = 2 * np.array([[0, 1, 0], [0, 1, 1], [0, 2, 1], [0, 2, 1]])
     columns = Columns.of(company)
     assert columns.origin.tolist() == [0, 1, 1, 2, 2]
     assert columns.number.tolist() == [0, 1, 2, 0, 1]
@@ -89,6 +89,18 @@ def test_columns_come_apart_and_together() -> None:
     apart = columns.apart(values, np.nan)
     assert np.isfinite(apart).sum() == values.size
     np.testing.assert_array_equal(columns.together(apart), values)
+
+
+def test_companies_are_numbered_by_price_and_gap() -> None:
+    close = np.full((200, 2), 10.0)
+    close[20 : 20 + LONG_GAP, 0] = np.nan
+    close[150:160, 0] = np.nan
+    found = companies({"close": close})
+    assert found is not None
+    assert found[:, 0].tolist() == [0] * 20 + [1] * LONG_GAP + [2] * (180 - LONG_GAP)
+    assert (found[:, 1] == 0).all()
+    close[20, 0] = 10.0
+    assert companies({"close": close}) is None
 
 
 def test_without_another_company_the_panel_is_itself(panel: Panel) -> None:
