@@ -15,7 +15,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +271,24 @@ def digest_tree(folder: Path | str, skip: tuple[str, ...] = ()) -> dict[str, str
     files = (p for p in folder.rglob("*") if p.is_file())
     named = {p.relative_to(folder).as_posix(): p for p in files}
     return {name: digest_file(named[name]) for name in sorted(named) if name not in skip}
+
+
+def differences(expected: Mapping[str, str], found: Mapping[str, str], exact: bool = True) -> list[str]:
+    """Where digests of files differ, one short sentence per file, by name; empty where they agree.
+
+    Parameters
+    ----------
+    expected, found : Mapping[str, str]
+        Digest by file.
+    exact : bool, default True
+        Whether a file that is not expected is a difference too.
+    """
+    out = []
+    for name in sorted({*expected, *found} if exact else expected):
+        if name not in found:
+            out.append(f"{name} is missing")
+        elif name not in expected:
+            out.append(f"{name} was added")
+        elif found[name] != expected[name]:
+            out.append(f"{name} was changed")
+    return out

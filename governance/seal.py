@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.files import canonical_json, digest_bytes, digest_file
+from core.files import canonical_json, differences, digest_bytes, digest_file
 
 # MLflow leaves these beside a model when someone loads it; they are not part of the version.
 _LEFT_BEHIND = ("registered_model_meta",)
@@ -32,12 +32,7 @@ def broken(folder: Path, files: Mapping[str, str], exact: bool = True) -> list[s
     """
     if not folder.is_dir():
         return [f"{folder.name}/ is missing"]
-    found = seal(folder)
-    problems = [f"{name} is missing" for name in files if name not in found]
-    problems += [f"{name} was changed" for name, digest in files.items() if found.get(name, digest) != digest]
-    if exact:
-        problems += [f"{name} was added" for name in found if name not in files]
-    return sorted(problems)
+    return differences(files, seal(folder), exact)
 
 
 def _counts(path: Path, folder: Path) -> bool:

@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import BundleError, DataError
-from core.files import atomic_directory, canonical_json, digest_bytes, digest_tree, read_json, write_json
+from core.files import atomic_directory, canonical_json, differences, digest_bytes, digest_tree, read_json, write_json
 from models.dataset import Dataset
 from models.inputs import session_bounds
 from models.layers.base import LAYERS, Layer
@@ -304,17 +304,8 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
-    found, expected = digest_tree(folder, skip=(MANIFEST,)), manifest["files"]
-    for name in sorted({*found, *expected}):
-        if name not in found:
-            problem = "is missing from the bundle"
-        elif name not in expected:
-            problem = "does not belong to the bundle"
-        elif found[name] != expected[name]:
-            problem = "was altered after the bundle was written"
-        else:
-            continue
-        raise BundleError(f"{folder / name} {problem}: make the bundle again with `dvc repro`")
+    if problems := differences(manifest["files"], digest_tree(folder, skip=(MANIFEST,))):
+        raise BundleError(f"bundle {folder}: {problems[0]}: make the bundle again with `dvc repro`")
 
 
 def _rank(signal: Column, session: NDArray[np.int32]) -> NDArray[np.int64]:

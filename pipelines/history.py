@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from core.dates import parse_date
 from core.errors import DataError
-from core.files import digest_tree, read_json, read_parquet
+from core.files import read_parquet
 from core.progress import progress
+from governance.outputs import MANIFEST, read_output
 from monitoring.upkeep import BROKEN, HINDSIGHT, MISSING, SERVED
 from sources.calendar import sessions_until
 
-MANIFEST = "manifest.json"
 _NEEDED = ("date", "symbol", "signal", "expected_return", "interval_low", "interval_high", "p_wrong")
 _WORDS = ("behaviour", "stance", "top_reasons")
 _AFTERWARDS = "made afterwards, when nothing had been in production yet: it was not served"
@@ -114,14 +114,14 @@ def _read_day(folder: Path, day: np.datetime64) -> tuple[Mapping[str, Any], pd.D
     DataError
         Something is missing, altered, of another day, or no signals at all.
     """
-    manifest = read_json(folder / MANIFEST)
-    lacking = [name for name in _TOLD if not isinstance(manifest, dict) or name not in manifest]
+    manifest, problems = read_output(folder)
+    lacking = [name for name in _TOLD if name not in manifest]
     if lacking:
         raise DataError(f"{folder.name}/{MANIFEST} lacks {lacking[0]!r}")
     if manifest.get("date") != str(day):
         raise DataError(f"{folder.name}/{MANIFEST} is of {manifest.get('date')}")
-    if manifest["files"] != digest_tree(folder, skip=(MANIFEST,)):
-        raise DataError(f"{folder.name} was altered after it was written")
+    if problems:
+        raise DataError(f"{folder.name}/{problems[0]} after it was written")
     rows = read_parquet(folder / "signals.parquet")
     missing = [name for name in _NEEDED if name not in rows]
     if missing:

@@ -17,8 +17,8 @@ import pandas as pd
 
 from core import numerics
 from core.errors import ConfigError, DataError, GovernanceError
-from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_parquet, write_text
-from governance.outputs import MANIFEST, manifest_digest
+from core.files import atomic_directory, digest_tree, read_parquet, write_json, write_parquet, write_text
+from governance.outputs import MANIFEST, manifest_digest, read_output
 from governance.policy import load_policy
 from models.bundle import Bundle
 from models.outlook import with_outlook
@@ -258,12 +258,10 @@ def publish(folder: Path, signals: pd.DataFrame, manifest: Mapping[str, Any]) ->
 def whole_day(folder: Path) -> dict[str, Any] | None:
     """Manifest of a day's folder; None unless it is there and every file is as it was written."""
     try:
-        found = read_json(folder / MANIFEST)
+        manifest, problems = read_output(folder)
     except DataError:
         return None
-    if not isinstance(found, dict) or found.get("files") != digest_tree(folder, skip=(MANIFEST,)):
-        return None
-    return found
+    return None if problems else manifest
 
 
 def _refuse_stopped(root: Path, policy: GovernanceRule) -> None:

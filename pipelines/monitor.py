@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import BundleError, DataError, GovernanceError, SignalsError
-from core.files import digest_file, read_json, write_json, write_text
+from core.files import differences, digest_file, read_json, write_json, write_text
 from core.params import parse
 from features.panel import Panel
 from features.target import TargetRule, make_target
@@ -195,9 +195,11 @@ def read_prices(
 def _drift(bundle: Path, source: Source, session: np.datetime64, rule: MonitoringRule) -> pd.DataFrame:
     """The latest sessions' features against the bundle's profile."""
     manifest = read_manifest(bundle)
-    for part in ("profile.json", "params.json", "features.json"):
-        if digest_file(bundle / part) != manifest["files"].get(part):
-            raise BundleError(f"{bundle / part} was altered after it was written: restore mlruns/ from a backup")
+    read = ("profile.json", "params.json", "features.json")
+    expected = {part: manifest["files"].get(part, "") for part in read}
+    found = {part: digest_file(bundle / part) for part in read if (bundle / part).is_file()}
+    if problems := differences(expected, found):
+        raise BundleError(f"{bundle}: {problems[0]}: restore mlruns/ from a backup")
     families = {item["name"]: item["family"] for item in read_json(bundle / "features.json")}
     inputs = parse_inputs(read_json(bundle / "params.json"))
     rows = read_day(source, inputs, manifest["features"], session, rule.drift_sessions).rows

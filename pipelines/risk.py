@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from core.dates import date_option
 from core.errors import DataError, SessionError
-from core.files import atomic_directory, digest_tree, read_json, read_parquet, write_json, write_text
+from core.files import atomic_directory, read_json, read_parquet, write_json, write_text
 from features.panel import Panel
 from features.registry import Feature
 from features.returns import market_return
+from governance.outputs import read_output
 from market.catalogue import load_catalogue
 from market.scenarios import PARTS
 from models.regimes import RegimeRule
@@ -156,8 +157,11 @@ def _days_of(folder: Path, panel: Panel) -> list[pd.DataFrame]:
         one = folder / f"date={day}"
         if not one.is_dir():
             break
-        if read_json(one / "manifest.json").get("files") != digest_tree(one, skip=("manifest.json",)):
-            raise DataError(f"{one} is not as it was written: write the signals of that session again (--force)")
+        _, problems = read_output(one)
+        if problems:
+            raise DataError(
+                f"{one} is not as it was written ({problems[0]}): write the signals of that session again (--force)"
+            )
         signals = read_parquet(one / "signals.parquet")
         if strangers := sorted(set(signals["symbol"]) - set(panel.symbols)):
             raise DataError(

@@ -218,3 +218,18 @@ def test_a_tree_is_known_by_every_byte(tmp_path: Path) -> None:
     (tmp_path / "t" / "b" / "x").write_text("3")
     after = files.digest_tree(tmp_path / "t")
     assert [name for name in before if before[name] != after[name]] == ["b/x"]
+
+
+DIGESTS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("01"))
+
+
+@given(DIGESTS, DIGESTS)
+def test_differences_name_every_file_once_and_how_it_differs(expected: dict[str, str], found: dict[str, str]) -> None:
+    told = dict(line.split(" ", 1) for line in files.differences(expected, found))
+    assert told == {
+        **dict.fromkeys(expected.keys() - found.keys(), "is missing"),
+        **dict.fromkeys(found.keys() - expected.keys(), "was added"),
+        **{name: "was changed" for name in expected.keys() & found.keys() if expected[name] != found[name]},
+    }
+    loose = files.differences(expected, found, exact=False)
+    assert loose == [line for line in files.differences(expected, found) if not line.endswith("added")]

@@ -140,10 +140,10 @@ def rewrite_format(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: alter(folder / "layers/boosting/trees_2_0.txt"), r"trees_2_0\.txt was altered"),
-        (lambda folder: alter(folder / "stack.json"), r"stack\.json was altered"),
-        (lambda folder: (folder / "params.json").unlink(), r"params\.json is missing from the bundle"),
-        (lambda folder: (folder / "extra.txt").write_text("x"), r"extra\.txt does not belong"),
+        (lambda folder: alter(folder / "layers/boosting/trees_2_0.txt"), r"trees_2_0\.txt was changed"),
+        (lambda folder: alter(folder / "stack.json"), r"stack\.json was changed"),
+        (lambda folder: (folder / "params.json").unlink(), r"params\.json is missing"),
+        (lambda folder: (folder / "extra.txt").write_text("x"), r"extra\.txt was added"),
         (lambda folder: (folder / "manifest.json").unlink(), r"manifest\.json is missing"),
         (lambda folder: (folder / "manifest.json").write_text("{"), r"manifest\.json is missing or not JSON"),
         (lambda folder: alter(folder / "manifest.json"), r"manifest\.json was altered"),

@@ -231,12 +231,12 @@ def _alter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (_alter, "altered"),
-        (lambda folder: (folder / "signals.parquet").write_bytes(b"PAR1"), "altered"),
+        (_alter, "signals.parquet was changed"),
+        (lambda folder: (folder / "signals.parquet").write_bytes(b"PAR1"), "signals.parquet was changed"),
         (lambda folder: (folder / "manifest.json").unlink(), "missing"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "not valid JSON"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "lacks 'version'"),
-        (lambda folder: (folder / "more.txt").write_text("x"), "altered"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "not a manifest"),
+        (lambda folder: (folder / "more.txt").write_text("x"), "more.txt was added"),
         (lambda folder: _redate(folder), "is of 2016-12-30"),
         (lambda folder: _double(folder), "one row a symbol"),
     ],
@@ -326,7 +326,7 @@ def test_without_features_or_their_inputs_the_rest_is_judged(project, run) -> No
     (bundle / "profile.json").write_text("{}")
     run(project, "monitor")
     told = report(project)
-    assert any("profile.json was altered" in note for note in told["notes"])
+    assert any("profile.json was changed" in note for note in told["notes"])
     assert told["metrics"]["skill"]["stack"]["rank_ic"] is not None
     assert told["metrics"]["drift"]["psi"] is None
 

@@ -8,14 +8,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from core import files
-from core.errors import StorageError
-from governance.outputs import manifest_digest
+from core.errors import DataError, StorageError
+from governance.outputs import manifest_digest, output_problems
+from pipelines.history import read_history
 from pipelines.infer import publish, whole_day
+from pipelines.risk import _days_of as days_of
 
 WRITES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"}
 ONE, TWO = ({"date": "2016-12-30", "bundle": bundle, "version": version} for version, bundle in ((1, "a"), (2, "b")))
@@ -149,3 +153,46 @@ def test_a_day_that_is_not_as_it_was_written_does_not_count(tmp_path: Path, spoi
     assert found == {**ONE, "files": found["files"], "digest": manifest_digest(found)}
     spoil(folder)
     assert whole_day(folder) is None
+
+
+NOBODY = SimpleNamespace(contains=lambda head: True, of_kind=lambda kind: ())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "signals.csv").write_text("x"), "signals.csv was changed"),
+        (lambda folder: (folder / "signals.csv").unlink(), "signals.csv is missing"),
+        (lambda folder: (folder / "more.txt").write_text("x"), "more.txt was added"),
+        (lambda folder: edit(folder, in_sample=True), "manifest.json was changed"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda folder: (folder / "manifest.json").write_text("{}"), "not a manifest"),
+    ],
+    ids=["changed", "missing", "added", "manifest", "no-manifest", "empty-manifest"],
+)
+def test_every_reader_of_a_served_day_refuses_what_another_refuses(tmp_path: Path, damage, words: str) -> None:
+    folder, day = tmp_path / "date=2016-12-30", np.datetime64("2016-12-30")
+    rows = SIGNALS.assign(
+        date=pd.Timestamp(day), expected_return=0.0, interval_low=-1.0, interval_high=1.0, p_wrong=0.5
+    )
+    publish(folder, rows, {**ONE, "symbols": 2, "promotion": "", "in_sample": False})
+    panel = SimpleNamespace(dates=np.array([day]), symbols=["AAA", "BBB"])
+
+    assert len(days_of(tmp_path, panel)) == 1
+    assert whole_day(folder) is not None
+    assert read_history(tmp_path, day, 5).days["state"].tolist() == ["served"]
+    assert output_problems(folder, NOBODY) == ["it says version 1 with a bundle that was never in production"]
+
+    damage(folder)
+    with pytest.raises(DataError, match=words):
+        days_of(tmp_path, panel)
+    assert whole_day(folder) is None
+    history = read_history(tmp_path, day, 5).days
+    assert history["state"].tolist() == ["broken"]
+    assert words in history["problem"].iloc[0]
+    assert words in output_problems(folder, NOBODY)[0]
+
+
+def edit(folder: Path, **changes: object) -> None:
+    manifest = files.read_json(folder / "manifest.json")
+    files.write_json(folder / "manifest.json", {**manifest, **changes})
