@@ -14,7 +14,7 @@ from features.registry import FAMILIES, Feature
 from features.store import write_values
 from pipelines.layout import CLEAN, FEATURES
 from pipelines.panels import load_panel
-from pipelines.stage import Settings, one_argument, run_stage
+from pipelines.stage import Settings, block_of, one_argument, run_stage
 
 
 def describe(feature: Feature) -> dict[str, object]:
@@ -64,8 +64,9 @@ def write_family(folder: Path, panel: Panel, features: Sequence[Feature]) -> int
 
 def main(settings: Settings, family: str) -> None:
     """Compute the family that the command line names."""
+    params = block_of(settings.features, family, "features.families")
     panel = load_panel(CLEAN, settings.universe)
-    features = FAMILIES[family].build(settings.features[family])
+    features = FAMILIES[family].build(params)
     built = write_family(FEATURES / family, panel, features)
     print(f"{family}: {built} of {len(features)} features for {int(panel.universe.sum()):,} rows")
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from core import numerics
-from core.errors import SignalsError
+from core.errors import ConfigError, SignalsError
 from core.text import print_anything
 from pipelines.layout import PARAMS, find_root
 from pipelines.params import Settings, load_settings
@@ -47,4 +49,24 @@ def one_argument(what: str) -> str:
     return sys.argv[1]
 
 
-__all__ = ["Settings", "one_argument", "run_stage"]
+def block_of(blocks: Mapping[str, BaseModel], name: str, where: str) -> BaseModel:
+    """The parameters of the layer or family that the command line names.
+
+    Parameters
+    ----------
+    where
+        Key of params.yaml that lists those of the run.
+
+    Raises
+    ------
+    ConfigError
+        It is not one of them.
+    """
+    if name not in blocks:
+        raise ConfigError(
+            f"{name} is not part of the run ({where}: {', '.join(sorted(blocks))}): add it to params.yaml"
+        )
+    return blocks[name]
+
+
+__all__ = ["Settings", "block_of", "one_argument", "run_stage"]

@@ -11,16 +11,18 @@ from tqdm import tqdm
 from core.code import digest_code
 from core.files import atomic_directory, read_json, write_json, write_parquet
 from models.checkpoints import Checkpoints
-from models.layers.base import LAYERS
+from models.layers.base import LAYERS, require_machine
 from models.scoring import rank_ic
 from models.training import train_layer
 from pipelines.layout import CHECKPOINTS, DATASET, FEATURES, TRAIN, TUNE
 from pipelines.samples import digest_samples, load_samples
-from pipelines.stage import Settings, one_argument, run_stage
+from pipelines.stage import Settings, block_of, one_argument, run_stage
 
 
 def main(settings: Settings, layer: str) -> None:
     """Train with the tuned parameters; keep every prediction that the model had not seen."""
+    params = block_of(settings.layers, layer, "layers.names")
+    require_machine(layer, params)
     samples = load_samples(DATASET, FEATURES)
     best = read_json(TUNE / layer / "best.json")["params"]
     bar = tqdm(total=len(samples.blocks) + 1, desc=layer, file=sys.stderr, disable=None, leave=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from core.code import digest_code
 from core.files import atomic_directory, write_json, write_parquet
-from models.layers.base import LAYERS
+from models.layers.base import LAYERS, require_machine
 from models.tuning import tune
 from pipelines.layout import DATASET, FEATURES, JOURNALS, TUNE
 from pipelines.samples import digest_samples, load_samples
-from pipelines.stage import Settings, one_argument, run_stage
+from pipelines.stage import Settings, block_of, one_argument, run_stage
 
 LIBRARIES = ("numba", "numpy", "optuna", "pandas", "scipy")
 """Those whose version may change what a trial of any layer comes to."""
@@ -16,10 +16,12 @@ LIBRARIES = ("numba", "numpy", "optuna", "pandas", "scipy")
 
 def main(settings: Settings, layer: str) -> None:
     """Run the layer's study to its number of trials; a killed one goes on where it was."""
+    params = block_of(settings.layers, layer, "layers.names")
+    require_machine(layer, params)
     samples = load_samples(DATASET, FEATURES)
     result = tune(
         layer,
-        settings.layers[layer],
+        params,
         samples.data,
         samples.tuning,
         settings.tuning,

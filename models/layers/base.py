@@ -66,6 +66,9 @@ class Layer(Protocol):
     -----
     `fit` and `predict` are given whole sessions, rows without a known outcome included: those take
     part in cross-sectional ranks, as they do on the day, and teach nothing.
+
+    A layer that not every machine can fit has a class method `require_machine(params)`, which raises
+    `ConfigError` there; the stages call it before they read anything.
     """
 
     Params: ClassVar[type[Params]]
@@ -121,3 +124,23 @@ class Layer(Protocol):
 
 
 LAYERS: Registry[type[Layer]] = Registry("layer", "models.layers")
+
+
+def require_machine(name: str, params: Any) -> None:
+    """Check that this machine can fit a layer.
+
+    Parameters
+    ----------
+    name : str
+        A registered layer.
+    params : Params
+        Its own parameters.
+
+    Raises
+    ------
+    ConfigError
+        It lacks something that the layer's parameters ask for.
+    """
+    check = getattr(LAYERS[name], "require_machine", None)
+    if check is not None:
+        check(params)

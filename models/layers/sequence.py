@@ -84,6 +84,22 @@ class SequenceLayer:
         self._networks: list[Network] = []
         self._importance: dict[str, float] = {}
 
+    @classmethod
+    def require_machine(cls, params: SequenceParams) -> None:
+        """Check that this machine can train with the parameters; to predict takes a CPU whatever they say.
+
+        Raises
+        ------
+        ConfigError
+            It lacks the accelerator, so many devices, or the precision.
+        """
+        if params.accelerator == "cpu" and isinstance(params.devices, int):
+            return
+        from models.sequence.training import make_trainer, quiet
+
+        with quiet():
+            make_trainer(params, validate=False)
+
     @property
     def networks(self) -> list[Network]:
         """The fitted networks, one a seed."""

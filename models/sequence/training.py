@@ -35,9 +35,10 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from core.errors import DataError
+from core.errors import ConfigError, DataError
 from models.networks.base import Network
 from models.scoring import rank_ic
 from models.sequence.scoring import Batch, Days, make_network, seeded, steady
@@ -243,7 +244,28 @@ def fit_network(params: SequenceParams, train: Days, valid: Days | None, seed: i
 
 
 def make_trainer(params: SequenceParams, validate: bool) -> lightning.Trainer:
-    """Lightning's trainer with everything off that draws, logs or stores."""
+    """Lightning's trainer with everything off that draws, logs or stores.
+
+    Raises
+    ------
+    ConfigError
+        This machine has no such accelerator, not so many devices, or none that computes with the precision.
+    """
+    try:
+        trainer = _trainer(params, validate)
+        on_cuda = isinstance(trainer.accelerator, lightning.pytorch.accelerators.CUDAAccelerator)
+        if on_cuda and params.precision == "bf16-mixed" and not torch.cuda.is_bf16_supported():
+            raise ValueError("the device does not compute in bfloat16")
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"layers.sequence: this machine cannot train with accelerator {params.accelerator}, devices "
+            f"{params.devices}, precision {params.precision} ({' '.join(str(error).split())}): "
+            "set accelerator: cpu and devices: 1, or train on another machine"
+        ) from None
+    return trainer
+
+
+def _trainer(params: SequenceParams, validate: bool) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=params.accelerator,
         devices=params.devices,

@@ -4,16 +4,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning
 import numpy as np
 import pytest
 import torch
 
 from core.errors import ConfigError, DataError
 from models.folds import Fold
+from models.layers.base import require_machine
 from models.layers.sequence import SequenceLayer
 from models.networks.base import NETWORKS
 from models.scoring import rank_ic
+from models.sequence import training
 from models.sequence.params import SequenceParams
 from models.sequence.scoring import Batch, Days, integrated_gradients, make_network, seeded, steady
 from models.sequence.training import Chunks, day_loss, fit_network, make_trainer
@@ -310,6 +314,41 @@ class TestDevices:
     def test_no_device_is_refused(self, devices):
         with pytest.raises(ConfigError, match=r"devices is 1 or more"):
             make_layer("sequence", {"devices": devices})
+
+    @pytest.mark.parametrize(
+        "switches",
+        [
+            {"accelerator": "cuda", "devices": 64},
+            {"accelerator": "mps", "devices": 64},
+            {"accelerator": "gpu", "devices": [63]},
+            {"devices": [0]},
+            {"accelerator": "cuda", "devices": 64, "precision": "bf16-mixed"},
+        ],
+        ids=str,
+    )
+    def test_an_accelerator_that_is_not_there_is_one_line(self, switches):
+        with pytest.raises(
+            ConfigError, match=r"layers\.sequence: this machine cannot train with .*accelerator: cpu"
+        ) as caught:
+            require_machine("sequence", SequenceParams(**switches))
+        assert "\n" not in str(caught.value)
+
+    def test_a_precision_that_the_device_lacks_is_one_line(self, monkeypatch):
+        class Old(lightning.pytorch.accelerators.CUDAAccelerator):
+            pass
+
+        monkeypatch.setattr(training, "_trainer", lambda *_: SimpleNamespace(accelerator=Old()))
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+        with pytest.raises(ConfigError, match="does not compute in bfloat16"):
+            require_machine("sequence", SequenceParams(accelerator="gpu", precision="bf16-mixed"))
+
+    def test_predicting_asks_for_no_accelerator(self, make_dataset, tmp_path):
+        """A bundle that was trained elsewhere serves on a machine with a CPU alone."""
+        layer = fitted(make_dataset(sessions=60), network="dlinear", epochs=1)
+        expected = layer.predict(make_dataset(sessions=60))
+        layer.params = layer.params.model_copy(update={"accelerator": "cuda", "devices": 64})
+        layer.save(tmp_path)
+        np.testing.assert_array_equal(SequenceLayer.load(tmp_path).predict(make_dataset(sessions=60)), expected)
 
     def test_half_precision_learns_too(self, make_dataset):
         data = make_dataset(sessions=100, ic=0.4)

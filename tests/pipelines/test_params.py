@@ -16,6 +16,7 @@ from features.registry import FAMILIES
 from models.layers.base import LAYERS
 from pipelines.inputs import load_serving
 from pipelines.params import _KEYS, load_settings, parse_inputs, parse_settings
+from pipelines.stage import block_of
 from sources.base import PROVIDERS
 from sources.calendar import sessions
 
@@ -224,3 +225,10 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").mkdir()
     with pytest.raises(ConfigError, match=r"params\.yaml cannot be read \(Is a directory\)"):
         read_yaml(tmp_path / "params.yaml")
+
+
+def test_a_stage_of_a_layer_that_is_not_in_the_run_is_refused(repository: Path) -> None:
+    layers = load_settings(repository / "params.yaml").layers
+    assert block_of(layers, "linear", "layers.names") is layers["linear"]
+    with pytest.raises(ConfigError, match=r"trees is not part of the run \(layers.names: behaviour, boosting"):
+        block_of(layers, "trees", "layers.names")
