@@ -147,6 +147,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def lookup(values: Any, key: str) -> Any:
+    """The value under a dotted key of nested mappings; None where there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
+
+
 def merge(values: Any, changes: Mapping[str, Any]) -> None:
     """Put nested changes into nested values: a mapping joins the one in its place, anything else replaces it."""
     for key, change in changes.items():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.bounds import NOT_MEASURED, measured
 from governance.chain import Record
 from governance.people import UNVERIFIED
 from governance.reports import COMPARED
@@ -95,7 +96,5 @@ def _word(gate: Mapping[str, Any]) -> str:
 
 
 def _figure(metrics: Mapping[str, Any], path: str) -> str:
-    value: Any = metrics
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return f"{value:.4g}" if isinstance(value, (int, float)) else "not measured"
+    value = measured(metrics, path)
+    return NOT_MEASURED if value is None else f"{value:.4g}"

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.params import lookup
+
 PARAMS = "params.yaml"
 _REMAKE = "run `dvc repro`"
 _PLACEHOLDER = re.compile(r"\$\{([\w.]+)\}")
@@ -103,13 +105,6 @@ class DvcLock:
         if place.is_dir():
             return folder_md5(place, ignored if place.resolve().is_relative_to(root.resolve()) else ())
         return file_md5(place) if place.is_file() else None
-
-
-def lookup(values: Any, key: str) -> Any:
-    """The value under a dotted key; None where there is none."""
-    for part in key.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
 
 
 def folder_md5(folder: Path, ignored: Sequence[str] = ()) -> str:

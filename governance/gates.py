@@ -7,7 +7,6 @@ reason and an expiry.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -16,59 +15,40 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, model_validator
 
+from core.bounds import NOT_MEASURED, Bound, measured
 from core.files import canonical_json, digest_bytes
 from core.params import Params
 
-NOT_MEASURED = "not measured"
 _LEAST_COMMON_DAYS = 60
 
 
-class GateRule(Params):
+class GateRule(Bound):
     """One rule: a bound on a metric, or a built-in check.
 
     Parameters
     ----------
-    name
-        Short name, unique in the policy.
     metric
         Dotted path into reports/metrics.json, for example `test.stack.rank_ic_t`.
     check
         Name of a built-in check instead of a metric; `min` is its threshold where it has one.
-    min, max
-        Inclusive bounds.
     severity
         `block` keeps a failing version from promotion unless waived; `warn` only tells.
     waivable
         False for rules that no one may waive, such as leakage.
-    reason
-        Why the rule exists, for the reviewer.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     metric: str | None = None
     check: Literal["invariances", "clean_tree", "lineage", "beats_champion"] | None = None
-    min: float | None = None
-    max: float | None = None
     severity: Literal["block", "warn"] = "block"
     waivable: bool = True
-    reason: str = Field(min_length=8)
 
     @model_validator(mode="after")
     def _one_kind(self) -> GateRule:
         if (self.metric is None) == (self.check is None):
             raise ValueError(f"gate {self.name}: give exactly one of metric and check")
-        if self.metric is not None and self.min is None and self.max is None:
+        if self.metric is not None and self.is_open:
             raise ValueError(f"gate {self.name}: a metric needs min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"gate {self.name}: min {self.min} is above max {self.max}")
         return self
-
-    @property
-    def bound(self) -> str:
-        """The threshold as text."""
-        low = "" if self.min is None else f">= {self.min:g}"
-        high = "" if self.max is None else f"<= {self.max:g}"
-        return " and ".join(part for part in (low, high) if part) or "holds"
 
 
 class GovernanceRule(Params):
@@ -188,7 +168,7 @@ def judge(rule: GateRule, policy: GovernanceRule, evidence: Evidence) -> Verdict
         severity=rule.severity,
         passed=finding.passed,
         measured=finding.measured,
-        bound=rule.bound,
+        bound=rule.bound or "holds",
         detail=finding.detail,
         reason=rule.reason,
         waivable=rule.waivable,
@@ -196,13 +176,10 @@ def judge(rule: GateRule, policy: GovernanceRule, evidence: Evidence) -> Verdict
 
 
 def _measure(evidence: Evidence, rule: GateRule) -> _Finding:
-    value: Any = evidence.metrics
-    for part in str(rule.metric).split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    value = measured(evidence.metrics, str(rule.metric))
+    if value is None:
         return _Finding(False, f"{NOT_MEASURED}: {rule.metric} is not in reports/metrics.json or not a number")
-    passed = (rule.min is None or value >= rule.min) and (rule.max is None or value <= rule.max)
-    return _Finding(passed, f"{rule.metric} = {value:.4g}, must be {rule.bound}", float(value))
+    return _Finding(rule.holds(value), f"{rule.metric} = {value:.4g}, must be {rule.bound}", value)
 
 
 def _invariances(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:

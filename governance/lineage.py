@@ -17,8 +17,9 @@ import yaml
 from core import numerics
 from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
+from core.params import lookup
 from core.text import shown
-from governance.dvc_lock import PARAMS, DvcLock, folder_md5, lookup
+from governance.dvc_lock import PARAMS, DvcLock, folder_md5
 from governance.git import ask
 from governance.people import LONGEST_NAME
 from sources.providers.files import table_files

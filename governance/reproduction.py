@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from core import numerics
 from core.errors import DataError, GovernanceError
 from core.files import read_json
-from governance.dvc_lock import DvcLock, lookup
+from core.params import lookup
+from governance.dvc_lock import DvcLock
 from governance.ledger import Record
 from governance.lineage import libraries, reads_files, source_tables
 from governance.places import resolve

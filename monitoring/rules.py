@@ -5,13 +5,13 @@ A rule that cannot be measured yet does not fire, and is told as such: a young v
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from core.bounds import Bound, measured
 from core.params import Params
 from models.scoring import SESSIONS_PER_YEAR
 
@@ -21,44 +21,25 @@ WORDS: tuple[Word, ...] = ("fine", "watch", "retrain", "freeze")
 """Verdicts, mildest first."""
 
 
-class AlarmRule(Params):
+class AlarmRule(Bound):
     """A bound on one measurement, and what follows where it does not hold.
 
     Attributes
     ----------
-    name
-        Short name, unique among the rules.
     metric
         Dotted path into reports/monitor/monitor.json: metrics, for example `skill.stack.z`.
-    min, max
-        Inclusive bounds.
     verdict
         `watch`: look at it; `retrain`: the model no longer fits; `freeze`: do not trade on it.
-    reason
-        Why the bound stands where it stands.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     metric: str = Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$")
-    min: float | None = None
-    max: float | None = None
     verdict: Literal["watch", "retrain", "freeze"]
-    reason: str = Field(min_length=8)
 
     @model_validator(mode="after")
     def _bounded(self) -> AlarmRule:
-        if self.min is None and self.max is None:
+        if self.is_open:
             raise ValueError(f"rule {self.name}: give min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"rule {self.name}: min {self.min} is above max {self.max}")
         return self
-
-    @property
-    def bound(self) -> str:
-        """The bounds as text."""
-        low = "" if self.min is None else f">= {self.min:g}"
-        high = "" if self.max is None else f"<= {self.max:g}"
-        return " and ".join(part for part in (low, high) if part)
 
 
 class MonitoringRule(Params):
@@ -176,7 +157,7 @@ def judge(rules: Sequence[AlarmRule], metrics: Mapping[str, Any]) -> Judgement:
     Parameters
     ----------
     metrics
-        Nested mappings of numbers; NaN, None and absent ones are not measured.
+        Nested mappings of numbers; NaN, None and absent ones are not measured, infinite ones hold no rule.
     """
     findings = tuple(_hold(rule, metrics) for rule in rules)
     worst = max((WORDS.index(finding.verdict) for finding in findings if finding.fired), default=0)
@@ -184,17 +165,13 @@ def judge(rules: Sequence[AlarmRule], metrics: Mapping[str, Any]) -> Judgement:
 
 
 def _hold(rule: AlarmRule, metrics: Mapping[str, Any]) -> Finding:
-    value: Any = metrics
-    for part in rule.metric.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    told = isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-    fired = told and ((rule.min is not None and value < rule.min) or (rule.max is not None and value > rule.max))
+    value = measured(metrics, rule.metric)
     return Finding(
         rule=rule.name,
         metric=rule.metric,
-        measured=float(value) if told else None,
+        measured=value,
         bound=rule.bound,
-        fired=fired,
+        fired=value is not None and not rule.holds(value),
         verdict=rule.verdict,
         reason=rule.reason,
     )
