@@ -30,7 +30,7 @@ from models.dataset import Dataset
 from models.folds import Fold
 from models.layers.base import LAYERS, Choice, Space
 from models.scoring import decile_spread, default_lags, newey_west_t, rank_ic
-from models.studies import open_study
+from models.studies import open_study, require_whole
 from models.training import Progress, fit_predict
 
 if TYPE_CHECKING:
@@ -115,13 +115,16 @@ def tune(
     ConfigError
         A parameter's own value lies outside what the search may vary.
     StorageError
-        Another process runs the same study, or the shared storage does not answer.
+        Another process runs the same study, its journal is damaged, or the shared storage does not answer.
     """
     # a single trial searches nothing, so it may stand anywhere
     space: Space = LAYERS[name].space if rule.trials > 1 else {}
     _require_inside(name, params, space)
     identity = study_identity(name, params, space, folds, rule, seed, data_digest, code_digest, horizon)
     with open_study(f"{name}-{identity[:20]}", folder / f"{name}.journal", rule.storage) as study:
+        where = (rule.storage and "tuning.storage") or str(folder / f"{name}.journal")
+        for trial in _finished(study):
+            require_whole(trial, set(space), len(folds), len(dataset.dates), where)
         while (done := len(_finished(study))) < rule.trials:
             if progress:
                 progress(done, rule.trials, f"{name}: trial {done}")

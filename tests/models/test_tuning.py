@@ -1,9 +1,11 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -206,3 +208,66 @@ def test_shared_storage(make_dataset, tmp_path):
     assert not (tmp_path / "linear.journal").exists()
     with pytest.raises(StorageError, match=r"tuning\.storage does not answer"):
         tune("linear", LinearParams(), data, folds, TuningRule(storage="sqlite:////nowhere/at/all.db"), **given)
+
+
+DAMAGE = {
+    "missing": lambda lines, at: [*lines[:at], *lines[at + 1 :]],
+    "zeroed": lambda lines, at: [*lines[:at], bytes(len(lines[at]) - 1) + b"\n", *lines[at + 1 :]],
+    "half": lambda lines, at: [*lines[:at], lines[at][: len(lines[at]) // 2] + b"\n", *lines[at + 1 :]],
+    "joined": lambda lines, at: [*lines[:at], lines[at][: len(lines[at]) // 2], *lines[at + 1 :]],
+    "binary": lambda lines, at: [*lines[:at], b"\xff\xfe\x00\x93\n", *lines[at + 1 :]],
+    "no fields": lambda lines, at: [*lines[:at], b"{}\n", *lines[at + 1 :]],
+    "no object": lambda lines, at: [*lines[:at], b"[6]\n", *lines[at + 1 :]],
+    "bare": lambda lines, at: [*lines[:at], lines[at].split(b",")[0] + b"}\n", *lines[at + 1 :]],
+    "unknown": lambda lines, at: [*lines[:at], lines[at].replace(b'"op_code":', b'"op_code":7'), *lines[at + 1 :]],
+    "twice": lambda lines, at: [*lines[: at + 1], *lines[at:]],
+    "nested": lambda lines, at: [*lines[:at], b"[" * 100_000 + b"\n", *lines[at + 1 :]],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_journal_is_refused_or_loses_nothing(make_dataset, tmp_path, damage):
+    """Whichever line was hit, every finished trial is there, or one line says why not."""
+    whole = run(make_dataset, tmp_path, trials=3)
+    journal = tmp_path / "linear.journal"
+    lines, refused = journal.read_bytes().splitlines(keepends=True), 0
+    for at in range(len(lines)):
+        content = b"".join(damage(lines, at))
+        journal.write_bytes(content)
+        try:
+            again = run(make_dataset, tmp_path, trials=3)
+        except StorageError as error:
+            said, refused = str(error), refused + 1
+        else:
+            same_bytes(whole, again, tmp_path)
+            continue
+        assert re.fullmatch(rf"{re.escape(str(journal))}.*(sed -i|move it away).*", said)
+        assert journal.read_bytes().startswith(content[: content.rfind(b"\n") + 1])
+    # Some lines say nothing that counts, such as when a trial began; most may stand there twice.
+    assert refused >= 3
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 4096, b'{"op_code":6,"wor', b"\xff\xfe\x93", b"}"])
+def test_a_torn_last_line_is_dropped(make_dataset, tmp_path, tail):
+    whole = run(make_dataset, tmp_path, trials=3)
+    journal = tmp_path / "linear.journal"
+    before = journal.read_bytes()
+    journal.write_bytes(before + tail)
+    same_bytes(whole, run(make_dataset, tmp_path, trials=3), tmp_path)
+    after = journal.read_bytes()
+    assert after.startswith(before)
+    assert after[len(before) :].startswith(b'{"op_code":0,')
+
+
+def test_a_folder_in_the_journals_place_and_another_project_in_it(make_dataset, tmp_path):
+    whole = run(make_dataset, tmp_path / "whole", trials=3)
+    (tmp_path / "linear.journal").mkdir()
+    with pytest.raises(StorageError, match="is not a file"):
+        run(make_dataset, tmp_path, trials=3)
+    (tmp_path / "linear.journal").rmdir()
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "linear.journal"))
+    )
+    other = optuna.create_study(storage=storage, study_name="of somebody", directions=["minimize", "maximize"])
+    other.optimize(lambda trial: (trial.suggest_int("x", 0, 9), 0), n_trials=2)
+    same_bytes(whole, run(make_dataset, tmp_path, trials=3), tmp_path)
