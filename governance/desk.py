@@ -78,7 +78,7 @@ class Desk:
     def _refuse_own_hand(self, kind: str, payload: Mapping[str, Any], pen: PrivateKey | None) -> None:
         if kind not in ("reviewed", "waived") or pen is None or not self.policy.require_second_person:
             return
-        if pen.public == self.state.registration(payload["version"]).key:
+        if pen.public in {record.key for record in self.state.registrations_of(payload["version"])}:
             raise GovernanceError(
                 f"version {payload['version']} was registered with this very key: the decision must come from "
                 "someone else"

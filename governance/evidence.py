@@ -136,7 +136,10 @@ def champion_of(root: Path, state: State) -> Champion | None:
     """
     if state.champion is None:
         return None
-    registration = state.registration(int(state.champion.payload["version"])).payload
+    found = state.promoted_registration(state.champion)
+    if found is None:
+        raise GovernanceError("the ledger has no registration of the champion: see `signals status`")
+    registration = found.payload
     daily_ic = read_parquet(kept(root, registration, _DAILY_IC) / _DAILY_IC)
     return Champion(int(registration["version"]), registration["bundle_digest"], daily_ic)
 

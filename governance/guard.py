@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from core.errors import GovernanceError
+from core.errors import DataError, GovernanceError
 from core.files import read_json
 from governance.chain import Record
-from governance.people import same_person
+from governance.outputs import MANIFEST, manifest_digest
 from governance.places import resolve
 from governance.registry import Registry
 from governance.seal import broken
 from governance.snapshot import alias_doubts, ledger_doubts, snapshot
-from governance.state import State
+from governance.state import State, model_digest
 
 MODEL = "layered-signals"
 
@@ -212,16 +212,16 @@ def approval_problems(state: State, promotion: Record, registration: Record, req
         return ["the approval it names is not one of this version"]
     if review.payload["evidence"] != registration.payload["evidence"]:
         return ["the approval it names is one of other evidence"]
+    # A promotion from before decisions named files could rest on the approval of an earlier registration of them.
+    if "model_digest" in promotion.payload or "registration" in review.payload:
+        if promotion.payload.get("model_digest") != model_digest(registration):
+            return ["it was promoted with other files than it is registered with"]
+        if not state.is_review_of(review, registration):
+            return ["the approval it names is one of another registration or of other files"]
     author = registration.payload["author"]
-    if require_second_person and same_hand(review, registration):
+    if require_second_person and state.is_by_author(review.actor, review.key, int(registration.payload["version"])):
         return [f"it was approved by its own author, {author}"]
     return []
-
-
-def same_hand(review: Record, registration: Record) -> bool:
-    """Whether a version was reviewed by its author, by name or by key."""
-    one_key = bool(review.key) and review.key == registration.key
-    return one_key or same_person(review.actor, registration.payload["author"])
 
 
 def gate_problems(root: Path, promotion: Record, registration: Mapping[str, Any]) -> list[str]:
@@ -256,10 +256,26 @@ def row_problems(registry: Registry, version: int, registration: Mapping[str, An
 
 
 def file_problems(root: Path, registration: Mapping[str, Any]) -> list[str]:
-    """Whether every stored byte of the version is still the registered one."""
+    """Whether every stored byte of the version is still the registered one, and its bundle the one that is named."""
     problems = broken(resolve(registration["model_uri"], root), registration["model_files"])
     problems += broken(resolve(registration["evidence_uri"], root), registration["evidence_files"])
-    return [f"stored artifact {problem}" for problem in problems]
+    return [f"stored artifact {problem}" for problem in problems] or _bundle_problems(root, registration)
+
+
+def _bundle_problems(root: Path, registration: Mapping[str, Any]) -> list[str]:
+    """Whether the registered files are the bundle that the registration names, and not others under its digest."""
+    folder = resolve(registration["bundle_uri"], root)
+    try:
+        manifest = read_json(folder / MANIFEST)
+        promised = dict(manifest["files"])
+    except (DataError, KeyError, TypeError, ValueError):
+        return [f"{folder / MANIFEST} is not the manifest of a bundle"]
+    inside = registration["bundle_uri"].removeprefix(registration["model_uri"]).strip("/") + "/"
+    files = {n.removeprefix(inside): d for n, d in registration["model_files"].items() if n.startswith(inside)}
+    files.pop(MANIFEST, None)
+    if manifest_digest(manifest) != registration["bundle_digest"] or files != promised:
+        return ["the registered files are not those of the registered bundle"]
+    return []
 
 
 def _fails(state: State, promotion: Record, gate: str) -> bool:

@@ -27,7 +27,7 @@ from governance.packing import log_model
 from governance.places import APART, LEDGER, resolve
 from governance.registry import Registry, read_registry
 from governance.reports import log_tear_sheet
-from governance.seal import seal
+from governance.seal import broken, seal
 from governance.state import State
 from governance.store import client as open_client
 from governance.store import ensure_store, experiment, governing, tracked
@@ -107,6 +107,13 @@ def project(
             _require_same_past(state, read_registry(root, policy.model))
             home = _home(root, client, policy, training, lineage, manifest, known)
             training.require_same(resolve(f"{home.model_uri}/artifacts/{training.bundle.name}", root))
+            files = seal(resolve(home.model_uri, root))
+            if known is not None and files != known.payload["model_files"]:
+                raise GovernanceError(
+                    f"version {home.version} has other files than record {known.seq} registered: "
+                    f"{broken(resolve(home.model_uri, root), known.payload['model_files'])[0]}; restore mlruns/ from a "
+                    "backup, a version is registered with one set of files only"
+                )
             evidence_uri = store_evidence(client, root, home.run_id, training, lineage, policy, verdicts)
             author = known.payload["author"] if known else lineage["author"]
             record = ledger.append(
@@ -119,7 +126,7 @@ def project(
                     "author": author,
                     "model_uri": home.model_uri,
                     "bundle_uri": f"{home.model_uri}/artifacts/{training.bundle.name}",
-                    "model_files": seal(resolve(home.model_uri, root)),
+                    "model_files": files,
                     "evidence_uri": evidence_uri,
                     "evidence_files": seal(resolve(evidence_uri, root)),
                     "evidence": fingerprint,

@@ -12,12 +12,13 @@ from core.text import require_text
 from governance.desk import Decision, Desk, open_desk
 from governance.evidence import champion_of, kept
 from governance.gates import Evidence, GovernanceRule, judge
-from governance.guard import file_problems, refuse_stopped, row_problems, same_hand
+from governance.guard import file_problems, refuse_stopped, row_problems
 from governance.keys import pen_for
 from governance.ledger import Ledger
 from governance.people import LONGEST_COMMENT, require_name, same_person
 from governance.places import LEDGER
 from governance.registry import read_registry
+from governance.state import model_digest
 from governance.store import client as open_client
 from governance.store import governing
 from governance.sync import sync, told
@@ -62,7 +63,8 @@ def review(
     """
     by, comment = require_name(by, "a review"), _words(comment, "the comment of a review")
     with open_desk(root, policy) as desk:
-        registration = desk.state.registration(version).payload
+        seen = desk.state.registration(version)
+        registration = seen.payload
         _require_other(policy, by, registration["author"], "review")
         if not comment:
             raise GovernanceError("a review needs a comment: say what you looked at with --comment TEXT")
@@ -75,7 +77,9 @@ def review(
             "version": version,
             "status": status,
             "comment": comment,
+            "registration": seen.seq,
             "bundle_digest": registration["bundle_digest"],
+            "model_digest": model_digest(seen),
             "evidence": registration["evidence"],
         }
         return desk.write("reviewed", by, payload)
@@ -141,7 +145,8 @@ def promote(
     by, comment = require_name(by, "a promotion"), _words(comment, "the comment of a promotion")
     with open_desk(root, policy) as desk:
         refuse_stopped(desk.state)
-        registration = desk.state.registration(version).payload
+        seen = desk.state.registration(version)
+        registration = seen.payload
         champion = desk.state.champion
         if champion is not None and champion.payload["version"] == version:
             raise GovernanceError(f"version {version} is the champion already: nothing to do")
@@ -157,7 +162,8 @@ def promote(
         payload = {
             "version": version,
             "bundle_digest": registration["bundle_digest"],
-            "registration": desk.state.registration(version).seq,
+            "model_digest": model_digest(seen),
+            "registration": seen.seq,
             "approval": approval.seq if approval else None,
             "approved_by": approval.actor if approval else None,
             "failed": failed,
@@ -252,15 +258,18 @@ def _require_other(policy: GovernanceRule, by: str, author: str, what: str) -> N
 
 
 def _approval_missing(desk: Desk, version: int) -> list[str]:
-    review = desk.state.review(version)
+    state = desk.state
+    review = state.review(version)
     ask = f"`signals review {version} approve --by NAME --comment TEXT`"
     if review is None:
-        return [f"nobody has approved it yet: {ask}"]
+        earlier = [r for r in state.chain.of_kind("reviewed") if r.payload["version"] == version]
+        again = f" since it was registered again (record {state.registration(version).seq})" if earlier else " yet"
+        return [f"nobody has approved it{again}: {ask}"]
     if review.payload["status"] != "approved":
         return [f"{review.actor} rejected it ({review.payload['comment']}): a later approval is needed, {ask}"]
-    registration = desk.state.registration(version)
-    if desk.policy.require_second_person and same_hand(review, registration):
-        return [f"it was approved by its own author ({registration.payload['author']}): {ask} by someone else"]
+    if desk.policy.require_second_person and state.is_by_author(review.actor, review.key, version):
+        author = state.registration(version).payload["author"]
+        return [f"it was approved by its own author ({author}): {ask} by someone else"]
     return []
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from core.errors import GovernanceError
 from governance.chain import Chain, Record
+from governance.people import same_person
+from governance.seal import digest_of
 
 PENDING = "pending"
 
@@ -88,14 +90,36 @@ class State:
         return max(found, key=lambda record: record.seq, default=None)
 
     def review(self, version: int) -> Record | None:
-        """Latest review of what is registered now; a review of older evidence does not count."""
-        evidence = self.registration(version).payload["evidence"]
-        found = [
-            r
-            for r in self.chain.of_kind("reviewed")
-            if r.payload["version"] == version and r.payload["evidence"] == evidence
-        ]
+        """Latest review of what is registered now; a review of an earlier registration does not count."""
+        registration = self.registration(version)
+        found = [r for r in self.chain.of_kind("reviewed") if self.is_review_of(r, registration)]
         return found[-1] if found else None
+
+    def is_review_of(self, review: Record, registration: Record) -> bool:
+        """Whether a review is of this registration, of its evidence and of its very files.
+
+        A review from before reviews named a registration is of the one that it could see: the latest of the
+        version above it in the ledger.
+        """
+        said, what = review.payload, registration.payload
+        if any(said.get(name) != what[name] for name in ("version", "evidence")):
+            return False
+        if said.get("bundle_digest", what["bundle_digest"]) != what["bundle_digest"]:
+            return False
+        if "registration" in said:
+            return said["registration"] == registration.seq and said.get("model_digest") == model_digest(registration)
+        seen = [r.seq for r in self.registrations_of(what["version"]) if r.seq < review.seq]
+        return bool(seen) and seen[-1] == registration.seq
+
+    def registrations_of(self, version: int) -> list[Record]:
+        """Every registration of a version, oldest first."""
+        return [r for r in self.chain.of_kind("registered") if r.payload["version"] == version]
+
+    def is_by_author(self, actor: str, key: str, version: int) -> bool:
+        """Whether a person or a key registered a version, at any time: by name, or by key."""
+        registrations = self.registrations_of(version)
+        keys = {record.key for record in registrations if record.key}
+        return key in keys or any(same_person(actor, record.payload["author"]) for record in registrations)
 
     def review_status(self, version: int) -> str:
         """`approved`, `rejected` or `pending`."""
@@ -189,3 +213,8 @@ class State:
         """The version in production when another one was registered, which that one was compared with."""
         reign = self.reign_at(registration.at)
         return None if reign is None or reign.version == registration.payload["version"] else reign.version
+
+
+def model_digest(registration: Record) -> str:
+    """One digest of all model files of a registration: what a decision about it is bound to."""
+    return digest_of(registration.payload["model_files"])

@@ -6,7 +6,7 @@ stop counts whoever calls it: to stop is always safe, only to go on needs a key.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from governance.chain import Chain, Record
@@ -21,6 +21,8 @@ DECISIONS = ("reviewed", "waived", "promoted", "rolled_back", "unfrozen")
 """Kinds that change what may serve. The others are made by a training or a recovery; a decision's signature,
 which covers the hash of all above it, vouches for those that it rests on."""
 _ALWAYS = ("frozen",)
+_FIXED = ("bundle_digest", "author", "model_uri", "bundle_uri", "model_files")
+"""What no later registration of a version may change: it may only add evidence."""
 _FIELDS = {
     "registered": (
         *("version", "run_id", "bundle_digest", "author", "model_uri", "bundle_uri", "model_files"),
@@ -68,7 +70,23 @@ def state_now(root: Path, policy: GovernanceRule) -> State:
 def doubts_of(chain: Chain, ring: KeyRing, required: bool) -> dict[int, str]:
     """Why records do not count, by their number."""
     doubts = {record.seq: doubt_of(record, ring, required) for record in chain.records}
-    return {seq: doubt for seq, doubt in doubts.items() if doubt}
+    doubts = {seq: doubt for seq, doubt in doubts.items() if doubt}
+    return doubts | _registered_as_another([r for r in chain.of_kind("registered") if r.seq not in doubts])
+
+
+def _registered_as_another(registrations: Iterable[Record]) -> dict[int, str]:
+    """Registrations that give a version other files or another author than its first one."""
+    first: dict[int, Record] = {}
+    doubts = {}
+    for record in registrations:
+        original = first.setdefault(record.payload["version"], record)
+        other = [name for name in _FIXED if record.payload[name] != original.payload[name]]
+        if other:
+            doubts[record.seq] = (
+                f"ledger record {record.seq} (registered by {record.actor}) gives version {record.payload['version']} "
+                f"another {', '.join(other)} than record {original.seq}"
+            )
+    return doubts
 
 
 def signed_since(chain: Chain, doubts: Collection[int]) -> int:
@@ -77,8 +95,8 @@ def signed_since(chain: Chain, doubts: Collection[int]) -> int:
 
 
 def is_past(record: Record, since: int) -> bool:
-    """Whether a record is unsigned because signatures came later: it does not count, and nothing is wrong with it."""
-    return not record.signature and record.seq < since
+    """Whether a decision is unsigned because signatures came later: it does not count, and nothing is wrong with it."""
+    return record.kind in DECISIONS and not record.signature and record.seq < since
 
 
 def doubt_of(record: Record, ring: KeyRing, required: bool) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from core import numerics
-from core.errors import ConfigError, DataError, GovernanceError
+from core.errors import BundleError, ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, digest_tree, read_parquet, write_json, write_parquet, write_text
 from governance.outputs import MANIFEST, manifest_digest, read_output
 from governance.policy import load_policy
@@ -128,7 +128,7 @@ def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
         "hindsight": served.hindsight,
         "warnings": warnings,
     }
-    bundle = job.bundles.get(served.digest) or Bundle.load(served.bundle_path, wait=False)
+    bundle = job.bundles.get(served.digest) or _load(served.bundle_path, served.digest, served.version)
     job.bundles[served.digest] = bundle
     return _write_day(job, job.root / SIGNALS, bundle, session, origin, force)
 
@@ -179,10 +179,21 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
         problems = file_problems(job.root, registration)
         if problems:
             raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
-        bundle = Bundle.load(resolve(registration["bundle_uri"], job.root), wait=False)
+        bundle = _load(resolve(registration["bundle_uri"], job.root), registration["bundle_digest"], version)
         origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
         folders.append(_write_day(job, job.root / SHADOW / f"version={version}", bundle, session, origin, force))
     return folders
+
+
+def _load(folder: Path, digest: str, version: int) -> Bundle:
+    """The bundle of a version, and no other."""
+    bundle = Bundle.load(folder, wait=False)
+    if bundle.digest != digest:
+        raise BundleError(
+            f"{folder} holds the bundle {bundle.digest[:12]}, version {version} is {digest[:12]}: it was changed after "
+            "it was checked; restore mlruns/ from a backup"
+        )
+    return bundle
 
 
 def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:
