@@ -34,6 +34,11 @@ def repository() -> Path:
     return REPOSITORY
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A filter in pyproject.toml would import pandas before `-p core`, and so before the instruction set is fixed."""
+    config.addinivalue_line("filterwarnings", "error::pandas.errors.Pandas4Warning")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files in the order in which several processes should take them (`--dist loadfile`): the longest first.
 
