@@ -17,8 +17,13 @@ help:
 	@echo "make screenshots        the pictures of docs/governance.md, from this registry, in a headless Chromium"
 	@echo "make lock               rewrite requirements.lock from pyproject.toml"
 
+# As typed: make does not expand what they hold ($$ in a path), and the recipe's shell reads them from its environment.
+override DATA := $(value DATA)
+override PRESET := $(value PRESET)
+export DATA PRESET
+
 run: $(READY)
-	@$(BIN)/signals run $(if $(value DATA),--data '$(subst ','\'',$(value DATA))') $(if $(PRESET),--preset $(PRESET))
+	@$(BIN)/signals run $${DATA:+--data "$$DATA"} $${PRESET:+--preset "$$PRESET"}
 
 test: $(READY)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
