@@ -19,7 +19,7 @@ from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from core.params import lookup
 from core.text import shown
-from governance.dvc_lock import PARAMS, DvcLock, folder_md5
+from governance.dvc_lock import PARAMS, DvcLock, folder_md5, problems
 from governance.git import ask
 from governance.people import LONGEST_NAME
 from sources.providers.files import table_files
@@ -63,7 +63,8 @@ def collect_lineage(
     lock = DvcLock.of(_yaml(lock_text, root / "dvc.lock"))
     params_text = _read(root / PARAMS)
     params = _yaml(params_text, root / PARAMS)
-    live = lock.live(_yaml(_read(root / "dvc.yaml"), root / "dvc.yaml"), params)
+    pipeline = _yaml(_read(root / "dvc.yaml"), root / "dvc.yaml")
+    live = lock.live(pipeline, params)
     lineage: dict[str, Any] = {
         "git": _git_state(root, tuple(lock.outs)),
         "author": author(root),
@@ -83,7 +84,9 @@ def collect_lineage(
         "platform": platform.platform(),
         "numerics": numerics.describe(),
     }
-    lineage["problems"] = _problems(lineage, root, bundle, lock, live)
+    lineage["problems"] = _missing(lineage, root, bundle, lock)
+    if lock_text:
+        lineage["problems"] += problems(lock.changes(root, pipeline, params))
     return lineage
 
 
@@ -101,26 +104,26 @@ def _login() -> str:
         return f"uid-{os.getuid()}"
 
 
-def _problems(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock, live: Sequence[str]) -> list[str]:
-    problems = []
+def _missing(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock) -> list[str]:
+    missing = []
     if not lineage["git"]["commit"]:
-        problems.append("no git commit")
+        missing.append("no git commit")
     for key in ("dvc_lock", "data", "features", "libraries", "seeds"):
         if not lineage[key]:
-            problems.append(f"no {key.replace('_', '.')}")
+            missing.append(f"no {key.replace('_', '.')}")
     unknown = [feature["name"] for feature in lineage["features"] if not feature["code"]]
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if unknown[1:] else ""
-        problems.append(f"no digest of the code of feature {unknown[0]}{more}")
+        missing.append(f"no digest of the code of feature {unknown[0]}{more}")
     if not lineage["trials"]["total"]:
-        problems.append("no tuning trials counted")
+        missing.append("no tuning trials counted")
     if lineage["dvc_lock"]:
         recorded = lock.outs.get(lineage["bundle"])
         if recorded is None:
-            problems.append("dvc.lock does not name the bundle")
+            missing.append("dvc.lock does not name the bundle")
         elif recorded["md5"] != folder_md5(bundle):
-            problems.append("the bundle on disk is not the one dvc.lock records: run `dvc repro`")
-    return problems + lock.stale(root, live, lineage["params"]["content"])
+            missing.append("the bundle on disk is not the one dvc.lock records: run `dvc repro`")
+    return missing
 
 
 def _git_state(root: Path, recorded: Sequence[str]) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from core.errors import SignalsError
+from core.params import read_yaml
+from governance.dvc_lock import DvcLock
+from pipelines.layout import LOCK, PARAMS
 
 
 class StageError(SignalsError):
@@ -43,16 +44,10 @@ def out_of_date(root: Path, stage: str) -> dict[str, set[str]]:
     Raises
     ------
     StageError
-        DVC cannot tell.
+        The stage has not run.
     """
-    command = [sys.executable, "-m", "dvc", "status", "--json", "--with-deps", stage]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise StageError(f"dvc cannot tell whether the run on disk is up to date ({said}): run `signals run` first")
-    return {name: set().union(*map(_changed, reasons)) for name, reasons in json.loads(done.stdout).items()}
-
-
-def _changed(reason: Any) -> set[str]:
-    """Files in one of DVC's reasons, such as {"changed deps": {"core": "modified"}}."""
-    return {file for files in reason.values() for file in files} if isinstance(reason, dict) else set()
+    lock = DvcLock.of(read_yaml(root / LOCK)) if (root / LOCK).is_file() else DvcLock({})
+    if stage not in lock.stages:
+        raise StageError(f"the stage {stage} has not run here: run `signals run` first")
+    found = lock.changes(root, read_yaml(root / "dvc.yaml"), read_yaml(root / PARAMS), upto=stage, outs=True)
+    return {name: set(wrong) for name, wrong in found.items()}

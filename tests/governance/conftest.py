@@ -55,7 +55,17 @@ mlflow.models.set_model(Served())
 DECLARED = [{"name": name, "family": "market", "lookback": 21} for name in ("momentum", "value")]
 
 # The pipeline that the training pretends to come from.
-PIPELINE = {"stages": {"features": {"foreach": ["market"], "do": {"cmd": "x"}}, "stack": {"cmd": "x"}}}
+PIPELINE = {
+    "stages": {
+        "features": {"foreach": ["market"], "do": {"cmd": "x", "deps": ["${item}"], "outs": ["data/clean"]}},
+        "stack": {
+            "cmd": "x",
+            "params": ["seed"],
+            "deps": ["data/clean", "market"],
+            "outs": ["artifacts/bundle", "reports", "artifacts/tune", "artifacts/train"],
+        },
+    }
+}
 
 POLICY = {
     "gates": [

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import yaml
 from core.errors import ConfigError, DataError
 from core.files import digest_file, write_parquet
 from governance import lineage as module
-from governance.dvc_lock import DvcLock, folder_md5
+from governance.dvc_lock import DvcLock, folder_md5, problems
 from governance.lineage import collect_lineage, libraries, source_tables
 
 STALE = "run `dvc repro`"
@@ -110,6 +111,9 @@ def test_a_folder_of_tables_is_data_and_not_code(world, tmp_path):
     lock = yaml.safe_load((world.root / "dvc.lock").read_text())
     lock["stages"]["stack"]["deps"].append({"path": str(folder), "md5": folder_md5(folder), "size": 1, "nfiles": 1})
     (world.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    pipeline = yaml.safe_load((world.root / "dvc.yaml").read_text())
+    pipeline["stages"]["stack"]["deps"].append("${data.path}")
+    (world.root / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     lineage = world.lineage()
     assert lineage["problems"] == []
     assert list(lineage["data"]) == ["data/clean", "outside:feed"]
@@ -162,12 +166,30 @@ def test_a_stage_run_alone_leaves_those_after_it_stale(world):
     assert world.lineage()["problems"] == [f"data/clean is not what stack read: {STALE}"]
 
 
-def test_a_stage_that_was_switched_off_is_not_looked_at():
-    lock = DvcLock.of({"stages": {name: {} for name in ("ingest", "tune@linear", "tune@gru", "fixed@a", "gone")}})
-    pipeline = {"stages": {"ingest": {}, "tune": {"foreach": "${layers.names}"}, "fixed": {"foreach": ["b"]}}}
-    assert lock.live(pipeline, {"layers": {"names": ["linear"]}}) == ["ingest", "tune@linear"]
-    # Where the items cannot be told, everything is looked at.
-    assert lock.live(pipeline, {})[1:] == ["tune@linear", "tune@gru"]
+def test_a_stage_that_was_switched_off_is_not_looked_at(tmp_path):
+    locked = {"cmd": "x", "deps": [{"path": "gone", "md5": "0"}]}
+    names = ("ingest", "tune@linear", "tune@gru", "fixed@a", "gone")
+    lock = DvcLock.of({"stages": dict.fromkeys(names, locked)})
+    stage = {"cmd": "x", "deps": ["gone"]}
+    pipeline = {
+        "stages": {
+            "ingest": stage,
+            "tune": {"foreach": "${layers.names}", "do": stage},
+            "fixed": {"foreach": ["b"], "do": stage},
+        }
+    }
+    params = {"layers": {"names": ["linear"]}}
+    assert lock.live(pipeline, params) == ["ingest", "tune@linear"]
+    found = lock.changes(tmp_path, pipeline, params)
+    assert found == {
+        "ingest": {"gone": "gone, which ingest read, is gone: restore it"},
+        "tune@linear": {"gone": "gone, which tune@linear read, is gone: restore it"},
+        "fixed@b": {"dvc.lock": "fixed@b has not run"},
+    }
+    assert problems(found) == [
+        f"fixed@b has not run: {STALE}",
+        f"gone, which ingest read, is gone: restore it, or {STALE}",
+    ]
 
 
 def test_compiled_code_does_not_count(tmp_path):
@@ -175,12 +197,108 @@ def test_compiled_code_does_not_count(tmp_path):
     code = tmp_path / "market"
     (code / "sub/__pycache__").mkdir(parents=True)
     (code / "sub/a.py").write_text("a")
+    pipeline = {"stages": {"s": {"deps": ["market"]}}}
     lock = DvcLock.of({"stages": {"s": {"deps": [{"path": "market", "md5": folder_md5(code)}]}}})
     (code / "sub/__pycache__/a.pyc").write_text("b")
     (code / "b.tmp").write_text("b")
-    assert lock.stale(tmp_path, ["s"], {}) == []
+    assert lock.changes(tmp_path, pipeline, {}) == {}
     (code / "b.py").write_text("b")
-    assert lock.stale(tmp_path, ["s"], {}) == [f"market is not what s read: {STALE}"]
+    assert lock.changes(tmp_path, pipeline, {}) == {"s": {"market": "market is not what s read"}}
+
+
+TINY = """
+stages:
+  first:
+    cmd: mkdir -p out && cp code/a.py out/a && date +%N > out/b
+    params: [seed]
+    deps: [code, "${data.path}"]
+    outs:
+      - out/:
+          persist: true
+  each:
+    foreach: ${names}
+    do:
+      cmd: mkdir -p made && cp out/a made/${item}
+      params: ["blocks.${item}"]
+      deps: [out]
+      outs: ["made/${item}"]
+  last:
+    cmd: cat made/one made/two > end
+    deps: [made/one, made/two]
+    outs: [end]
+  apart:
+    cmd: cp code/b.py apart
+    deps: [code/b.py]
+    outs: [apart]
+"""
+CHANGES = {
+    "nothing": lambda root: None,
+    "code": lambda root: (root / "code/a.py").write_text("new"),
+    "a file more": lambda root: (root / "code/c.py").write_text("new"),
+    "a file less": lambda root: (root / "code/b.py").unlink(),
+    "compiled code": lambda root: (root / "code/__pycache__/a.pyc").write_text("new"),
+    "data": lambda root: (root / "feed/x.csv").write_text("new"),
+    "a parameter": lambda root: rewrite(root / "params.yaml", "seed: 1", "seed: 2"),
+    "a parameter of one": lambda root: rewrite(root / "params.yaml", "one: 1", "one: 2"),
+    "another parameter": lambda root: rewrite(root / "params.yaml", "other: 1", "other: 2"),
+    "switched off": lambda root: rewrite(root / "params.yaml", "[one, two, three]", "[one, two]"),
+    "switched on": lambda root: rewrite(root / "params.yaml", "[one, two, three]", "[one, two, three, four]"),
+    "an out": lambda root: (root / "made/two").write_text("new"),
+    "an out of a folder": lambda root: (root / "out/b").write_text("new"),
+    "an out less": lambda root: shutil.rmtree(root / "out"),
+    "a command": lambda root: rewrite(root / "dvc.yaml", "cat made", "cat  made"),
+    "a dependency": lambda root: rewrite(root / "dvc.yaml", "deps: [out]", "deps: [out, code/b.py]"),
+    "a declared parameter": lambda root: rewrite(root / "dvc.yaml", "params: [seed]", "params: [seed, other]"),
+    "a stage": lambda root: (root / "dvc.yaml").write_text(TINY + "  new: {cmd: 'true', deps: [end]}\n"),
+}
+
+
+def rewrite(path, old, new):
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A pipeline that DVC has run."""
+    root = tmp_path_factory.mktemp("tiny") / "checkout"
+    for name, text in {
+        "dvc.yaml": TINY,
+        "params.yaml": "seed: 1\nother: 1\nnames: [one, two, three]\n"
+        "blocks: {one: 1, two: 2, three: 3, four: 4}\ndata: {path: ./feed/}\n",
+        ".dvcignore": "__pycache__\n",
+        "code/a.py": "a",
+        "code/b.py": "b",
+        "code/__pycache__/a.pyc": "c",
+        "feed/x.csv": "x",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for words in (("init", "-q", "--no-scm"), ("repro", "-q")):
+        subprocess.run([sys.executable, "-m", "dvc", *words], cwd=root, check=True)
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changed_is_what_dvc_says(tiny, tmp_path, monkeypatch, change):
+    from dvc.repo import Repo
+
+    root = tmp_path / "checkout"
+    shutil.copytree(tiny, root, symlinks=True)
+    monkeypatch.chdir(root)
+    CHANGES[change](root)
+    lock = DvcLock.of(yaml.safe_load((root / "dvc.lock").read_text()))
+    pipeline, params = (yaml.safe_load((root / name).read_text()) for name in ("dvc.yaml", "params.yaml"))
+    found = lock.changes(root, pipeline, params, outs=True)
+    with Repo(str(root)) as repo:
+        said = repo.status()
+        assert found.keys() == said.keys()
+        assert (
+            lock.changes(root, pipeline, params, upto="last", outs=True).keys()
+            == repo.status("last", with_deps=True).keys()
+        )
+    assert bool(found) == (change not in ("nothing", "compiled code", "another parameter", "switched off"))
 
 
 def test_the_ignored_files_of_this_project_are_names(repository):

@@ -84,7 +84,8 @@ def test_a_run_of_another_market_is_refused(told, tmp_path: Path) -> None:
     refused = project.signals("truth", check=False)
     assert refused.returncode == 3
     assert refused.stderr == (
-        "error: params.yaml changed since the last run, whose signals may be of another market: `signals run` first\n"
+        "error: params.yaml:data changed since the last run, whose signals may be of another market: "
+        "`signals run` first\n"
     )
 
 
