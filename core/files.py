@@ -32,6 +32,10 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: mount it writable or choose another folder",
     errno.EACCES: "permission denied: make the folder writable for this user",
     errno.EPERM: "permission denied: make the folder writable for this user",
+    errno.EEXIST: "something else is in the place of a folder: move it away",
+    errno.ENOTDIR: "something else is in the place of a folder: move it away",
+    errno.EISDIR: "a folder is in the place of a file: move it away",
+    errno.ELOOP: "a link on the way to it points back at itself: remove the link",
 }
 
 _SUFFIX, _OLD = ".tmp", ".old.tmp"
@@ -158,7 +162,7 @@ def _host() -> str:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -208,14 +212,18 @@ def read_json(path: Path | str) -> Any:
     Raises
     ------
     DataError
-        The file is missing or is not JSON.
+        The file is missing, cannot be read or is not JSON.
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`)") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): restore it or remake it with `dvc repro`"
+        ) from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}): restore it or remake it with `dvc repro`") from error
 
 

@@ -104,7 +104,7 @@ def audit(
         for version in _unheard_of(registry, chain)
     ]
     broken += [*unread, *_versions(root, registry, state), *_champions(root, policy, registry, state, now)]
-    outputs = sorted(folder for folder in signals.glob("date=*") if folder.is_dir())
+    outputs = sorted(signals.glob("date=*"))
     for folder in outputs:
         broken += [Finding("output", f"{signals.name}/{folder.name}", what) for what in output_problems(folder, chain)]
     checked = {

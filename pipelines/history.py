@@ -26,7 +26,6 @@ _NEVER_SERVED = (
     "every session judged here was made afterwards, by a version that was not in production then: this is what it "
     "would have said, not what was traded"
 )
-_TOLD = ("version", "bundle", "files", "symbols")
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +114,11 @@ def _read_day(folder: Path, day: np.datetime64) -> tuple[Mapping[str, Any], pd.D
         Something is missing, altered, of another day, or no signals at all.
     """
     manifest, problems = read_output(folder)
-    lacking = [name for name in _TOLD if name not in manifest]
-    if lacking:
-        raise DataError(f"{folder.name}/{MANIFEST} lacks {lacking[0]!r}")
-    if manifest.get("date") != str(day):
-        raise DataError(f"{folder.name}/{MANIFEST} is of {manifest.get('date')}")
     if problems:
         raise DataError(f"{folder.name}/{problems[0]} after it was written")
+    lacking = [name for name in ("version", "symbols") if not isinstance(manifest.get(name), int)]
+    if lacking:
+        raise DataError(f"{folder.name}/{MANIFEST} has no valid {lacking[0]!r}")
     rows = read_parquet(folder / "signals.parquet")
     missing = [name for name in _NEEDED if name not in rows]
     if missing:

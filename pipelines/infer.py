@@ -17,8 +17,8 @@ import pandas as pd
 
 from core import numerics
 from core.errors import BundleError, ConfigError, DataError, GovernanceError
-from core.files import atomic_directory, digest_tree, read_parquet, write_json, write_parquet, write_text
-from governance.outputs import MANIFEST, manifest_digest, read_output
+from core.files import atomic_directory, read_parquet, write_parquet, write_text
+from governance.outputs import is_empty, read_output, refuse_foreign, write_manifest
 from governance.policy import load_policy
 from models.bundle import Bundle
 from models.outlook import with_outlook
@@ -38,6 +38,14 @@ _MARKS = {
     "preview": "# PREVIEW: not promoted, not for trading\n",
     "shadow": "# SHADOW: runs beside the champion, not for trading\n",
 }
+_MADE_BY = {
+    "bundle": "by another champion",
+    "version": "by another version",
+    "shadow": "in shadow (the folder was copied here)",
+    "data": "from other data (the source has changed since)",
+    "stance": "with other stances (params.yaml: daily.stance has changed since)",
+}
+"""What decides whether signals stand: entries of a manifest, and what it means where one is another."""
 
 
 @dataclass(eq=False)
@@ -76,7 +84,7 @@ def infer(as_of: str | None = None, force: bool = False, log: Log | None = None)
         that the exchange has completed.
     force
         Write again even where the same signals stand already, or others made from other data or by
-        another champion.
+        another champion. A file that was not written with the signals is never removed.
 
     Raises
     ------
@@ -227,6 +235,7 @@ def _write_day(
         job.log.warning(f"{session} is in sample: the bundle learned from outcomes up to {until}")
     rule = job.settings.daily.stance
     folder = out / f"date={session}"
+    refuse_foreign(folder)
     manifest = {
         **origin,
         "date": str(session),
@@ -262,8 +271,7 @@ def publish(folder: Path, signals: pd.DataFrame, manifest: Mapping[str, Any]) ->
         write_parquet(temporary / "signals.parquet", signals)
         mark = next((line for kind, line in _MARKS.items() if manifest.get(kind)), "")
         write_text(temporary / "signals.csv", mark + signals.to_csv(index=False, float_format="%.6g"))
-        whole = {**manifest, "files": digest_tree(temporary)}
-        write_json(temporary / MANIFEST, {**whole, "digest": manifest_digest(whole)})
+        write_manifest(temporary, manifest)
 
 
 def whole_day(folder: Path) -> dict[str, Any] | None:
@@ -288,21 +296,22 @@ def _stands(folder: Path, manifest: Mapping[str, Any], log: Log) -> bool:
     Raises
     ------
     DataError
-        It holds signals made by another bundle, from other data or by another rule of stances.
+        It holds, whole or not, signals made by another bundle, from other data or by another rule of stances, or its
+        manifest does not tell what made them.
     """
-    found = whole_day(folder)
-    if found is None:
-        if folder.exists():
-            log.warning(f"{folder.name} is not as it was written: it is written again")
+    if is_empty(folder):
         return False
-    for part, reason in (
-        ("bundle", "by another champion"),
-        ("data", "from other data (the source has changed since)"),
-        ("stance", "with other stances (params.yaml: daily.stance has changed since)"),
-    ):
-        if part in found and found[part] != manifest[part]:
+    try:
+        found, problems = read_output(folder)
+    except DataError as error:
+        raise DataError(f"signals for {manifest['date']} were already served, by what is unknown: {error}") from error
+    for part, reason in _MADE_BY.items():
+        if found.get(part) != manifest.get(part):
+            changed = f" ({folder.name}/{problems[0]} after it was written)" if problems else ""
             raise DataError(
-                f"signals for {found['date']} were already served {reason}: look at the difference, then pass "
-                "--force to replace them"
+                f"signals for {manifest['date']} were already served {reason}{changed}: look at the difference, then "
+                "pass --force to replace them"
             )
-    return True
+    if problems:
+        log.warning(f"{folder.name} is not as it was written ({problems[0]}): it is written again")
+    return not problems

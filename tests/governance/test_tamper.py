@@ -24,7 +24,7 @@ from governance.audit import audit
 from governance.chain import GENESIS, hash_of, signed_bytes
 from governance.guard import serving
 from governance.keys import read_private
-from governance.outputs import manifest_digest
+from governance.outputs import manifest_digest, write_manifest
 
 ROB, OLGA, EVE, VERA = (
     "Rob Reviewer <rob@example.org>",
@@ -63,13 +63,8 @@ def fortress(tmp_path_factory, empty_store, make_world, add_key):
     folder.mkdir(parents=True)
     for name in ("signals.parquet", "signals.csv"):
         (folder / name).write_text(name)
-    manifest = {
-        "version": 2,
-        "bundle": promoted.payload["bundle_digest"],
-        "promotion": f"{promoted.seq}:{promoted.hash}",
-        "files": digest_tree(folder),
-    }
-    write_json(folder / "manifest.json", {**manifest, "digest": manifest_digest(manifest)})
+    origin = {"bundle": promoted.payload["bundle_digest"], "promotion": f"{promoted.seq}:{promoted.hash}"}
+    write_manifest(folder, {"date": folder.name.removeprefix("date="), "version": 2, **origin})
     return world
 
 

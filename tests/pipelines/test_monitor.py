@@ -16,6 +16,7 @@ from core.files import atomic_directory, canonical_json, digest_bytes, digest_tr
 from core.params import merge
 from features.target import make_target
 from governance.ledger import Ledger
+from governance.outputs import write_manifest
 from governance.places import ARTIFACTS, LEDGER
 from governance.seal import seal
 from models.profile import profile
@@ -99,7 +100,7 @@ def write_day(folder: Path, day: np.datetime64, rows: pd.DataFrame, version: int
     with atomic_directory(folder / f"date={day}") as out:
         write_parquet(out / "signals.parquet", rows)
         manifest = {"date": str(day), "version": version, "bundle": digest, "symbols": len(rows), "in_sample": False}
-        write_json(out / "manifest.json", {**manifest, "warnings": [], "files": digest_tree(out)})
+        write_manifest(out, {**manifest, "warnings": []})
 
 
 def _serve(panel, residual, t: int, skill: float) -> pd.DataFrame:
@@ -264,7 +265,7 @@ def _double(folder: Path) -> None:
 
 def _in_hindsight(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    write_json(folder / "manifest.json", {**manifest, "hindsight": True})
+    write_manifest(folder, {**manifest, "hindsight": True})
 
 
 def test_days_made_afterwards_are_no_days_that_were_served(project, run) -> None:

@@ -13,7 +13,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from core.files import digest_tree, read_parquet, write_json, write_parquet
+from core.files import read_parquet, write_json, write_parquet
+from governance.outputs import write_manifest
 from pipelines import tearsheet as sheet
 from pipelines.backtest import main as backtest
 from pipelines.books import book_inputs
@@ -74,7 +75,7 @@ def signals(count: int) -> pd.DataFrame:
 def write_day(folder: Path, rows: pd.DataFrame) -> None:
     folder = folder / f"date={rows['date'].iloc[0]:%Y-%m-%d}"
     write_parquet(folder / "signals.parquet", rows)
-    write_json(folder / "manifest.json", {"bundle": "b" * 64, "files": digest_tree(folder, skip=("manifest.json",))})
+    write_manifest(folder, {"date": folder.name.removeprefix("date="), "version": 1, "bundle": "b" * 64})
 
 
 @pytest.fixture(scope="module")
