@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -206,7 +208,72 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(_plain(value), sort_keys=True, indent=2, default=str) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
+class Readable(Protocol):
+    """A file or a folder that can be read: a `pathlib.Path`, or files in memory (see `FilesInMemory`)."""
+
+    def __truediv__(self, name: str) -> Readable: ...
+
+    def read_bytes(self) -> bytes:
+        """Content of the file."""
+        ...
+
+    def read_text(self, encoding: str) -> str:
+        """Text of the file."""
+        ...
+
+
+@dataclass(frozen=True)
+class FilesInMemory:
+    """The files of a folder as they were read once: what was checked is what is parsed, whatever happens on the disk.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Where they were read, for messages.
+    files : Mapping[str, bytes]
+        Content by POSIX path relative to the folder.
+    name : str
+        The file or folder in question, relative to the folder.
+    """
+
+    place: Path
+    files: Mapping[str, bytes]
+    name: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> FilesInMemory:
+        """Read every file below a folder."""
+        files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        return cls(folder, files)
+
+    def __truediv__(self, name: str) -> FilesInMemory:
+        return replace(self, name=f"{self.name}/{name}".strip("/"))
+
+    def __str__(self) -> str:
+        return str(self.place / self.name)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file, by path."""
+        return {name: digest_bytes(data) for name, data in self.files.items()}
+
+    def read_bytes(self) -> bytes:
+        """Content of the file that this names.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file.
+        """
+        if self.name not in self.files:
+            raise FileNotFoundError(f"{self} is missing")
+        return self.files[self.name]
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Text of the file that this names, with the line ends of text files."""
+        return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding=encoding).read()
+
+
+def read_json(path: Path | str | Readable) -> Any:
     """Read JSON.
 
     Raises
@@ -214,7 +281,7 @@ def read_json(path: Path | str) -> Any:
     DataError
         The file is missing, cannot be read or is not JSON.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -234,7 +301,9 @@ def write_parquet(path: Path | str, frame: pd.DataFrame) -> None:
         pq.write_table(table, temporary, compression="zstd", compression_level=3)
 
 
-def read_parquet(path: Path | str, columns: list[str] | None = None, filters: Any = None) -> pd.DataFrame:
+def read_parquet(
+    path: Path | str | FilesInMemory, columns: list[str] | None = None, filters: Any = None
+) -> pd.DataFrame:
     """Read one Parquet file or a folder partitioned by year, without the partition column.
 
     Raises
@@ -242,11 +311,15 @@ def read_parquet(path: Path | str, columns: list[str] | None = None, filters: An
     DataError
         The file is missing or truncated.
     """
-    path = Path(path)
-    if not path.exists():
+    path = Path(path) if isinstance(path, str) else path
+    if isinstance(path, Path) and not path.exists():
         raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`)")
     try:
-        files = sorted(path.glob("year=*/*.parquet")) if path.is_dir() else [path]
+        files: list[Any]
+        if isinstance(path, FilesInMemory):
+            files = [pa.BufferReader(path.read_bytes())]
+        else:
+            files = sorted(path.glob("year=*/*.parquet")) if path.is_dir() else [path]
         if not files:
             raise DataError(f"{path} holds no Parquet file: run the stage that writes it (`dvc repro`)")
         tables = [pq.read_table(file, columns=columns, filters=filters, partitioning=None) for file in files]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from core.errors import BundleError, DataError, GovernanceError
-from core.files import canonical_json, digest_bytes, digest_file, read_json, read_parquet, write_json
+from core.files import FilesInMemory, canonical_json, digest_bytes, digest_file, read_json, read_parquet, write_json
 from governance import runs
 from governance.gates import Champion, Evidence, GovernanceRule, Verdict
 from governance.places import resolve
-from governance.seal import broken, digest_of, seal
+from governance.seal import broken, digest_of, read_sealed, seal
 from governance.state import State
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ def champion_of(root: Path, state: State) -> Champion | None:
     return Champion(int(registration["version"]), registration["bundle_digest"], daily_ic)
 
 
-def kept(root: Path, registration: Mapping[str, Any], *names: str) -> Path:
-    """Folder of a version's stored evidence, once the named files in it are those that were registered.
+def kept(root: Path, registration: Mapping[str, Any], *names: str) -> FilesInMemory:
+    """Named files of a version's stored evidence, read once and found to be those that were registered.
 
     Raises
     ------
@@ -153,9 +153,9 @@ def kept(root: Path, registration: Mapping[str, Any], *names: str) -> Path:
         One is missing or was changed.
     """
     folder = resolve(registration["evidence_uri"], root)
-    files = {name: registration["evidence_files"].get(name, "") for name in names}
-    _require_unbroken(registration, broken(folder, files, exact=False))
-    return folder
+    found, problems = read_sealed(folder, registration["evidence_files"], *names)
+    _require_unbroken(registration, problems)
+    return found
 
 
 def _require_unbroken(registration: Mapping[str, Any], problems: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from governance.chain import Record
 from governance.outputs import MANIFEST, manifest_digest
 from governance.places import resolve
 from governance.registry import Registry
-from governance.seal import broken
+from governance.seal import broken, read_sealed
 from governance.snapshot import alias_doubts, ledger_doubts, snapshot
 from governance.state import State, model_digest
 
@@ -229,7 +229,11 @@ def gate_problems(root: Path, promotion: Record, registration: Mapping[str, Any]
 
     The comparison with the champion is left to the promotion, which makes it again.
     """
-    policy = read_json(resolve(registration["evidence_uri"], root) / "gates.json")["policy"]
+    folder = resolve(registration["evidence_uri"], root)
+    found, altered = read_sealed(folder, registration["evidence_files"], "gates.json")
+    if altered:
+        return [f"stored artifact {altered[0]}"]
+    policy = read_json(found / "gates.json")["policy"]
     again = {rule["name"] for rule in policy["gates"] if rule["check"] == "beats_champion"}
     admitted = again | {gate["gate"] for gate in promotion.payload["failed"]}
     failed = [gate for gate in registration["gates"] if not gate["passed"] and gate["severity"] == "block"]

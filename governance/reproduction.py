@@ -27,7 +27,7 @@ from governance.dvc_lock import DvcLock
 from governance.ledger import Record
 from governance.lineage import libraries, reads_files, source_tables
 from governance.places import resolve
-from governance.seal import broken
+from governance.seal import read_sealed
 from governance.state import State
 
 _LINEAGE = "lineage.json"
@@ -111,12 +111,12 @@ def origin(root: Path, state: State, version: int) -> Origin:
 def _kept_lineage(root: Path, record: Record) -> dict[str, Any]:
     payload = record.payload
     folder = resolve(payload["evidence_uri"], root)
-    problems = broken(folder, {_LINEAGE: payload["evidence_files"][_LINEAGE]}, exact=False)
+    found, problems = read_sealed(folder, payload["evidence_files"], _LINEAGE)
     if problems:
         raise GovernanceError(
             f"version {payload['version']}: {problems[0]} since it was registered: restore mlruns/ from a backup"
         )
-    return read_json(folder / _LINEAGE)
+    return read_json(found / _LINEAGE)
 
 
 def _refusal(lineage: Mapping[str, Any]) -> str | None:

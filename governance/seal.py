@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.files import canonical_json, differences, digest_bytes, digest_file
+from core.files import FilesInMemory, canonical_json, differences, digest_bytes, digest_file
 
 # MLflow leaves these beside a model when someone loads it; they are not part of the version.
 _LEFT_BEHIND = ("registered_model_meta",)
@@ -33,6 +33,13 @@ def broken(folder: Path, files: Mapping[str, str], exact: bool = True) -> list[s
     if not folder.is_dir():
         return [f"{folder.name}/ is missing"]
     return differences(files, seal(folder), exact)
+
+
+def read_sealed(folder: Path, files: Mapping[str, str], *names: str) -> tuple[FilesInMemory, list[str]]:
+    """Named files of a sealed folder, read once, and how those very bytes differ from the seal."""
+    found = {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+    memory = FilesInMemory(folder, found)
+    return memory, differences({name: files.get(name, "") for name in names}, memory.digests(), exact=False)
 
 
 def _counts(path: Path, folder: Path) -> bool:

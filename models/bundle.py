@@ -25,7 +25,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from core.errors import BundleError, DataError
-from core.files import atomic_directory, canonical_json, differences, digest_bytes, digest_tree, read_json, write_json
+from core.files import (
+    FilesInMemory,
+    Readable,
+    atomic_directory,
+    canonical_json,
+    differences,
+    digest_bytes,
+    digest_tree,
+    read_json,
+    write_json,
+)
 from models.dataset import Dataset
 from models.inputs import session_bounds
 from models.layers.base import LAYERS, Layer
@@ -133,7 +143,7 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path, verify: bool = True, wait: bool = True) -> Bundle:
-        """Read a bundle; its files are checked against their digests before any is used.
+        """Read a bundle; its files are read once, and those bytes are checked against their digests before any is used.
 
         Parameters
         ----------
@@ -147,17 +157,19 @@ class Bundle:
             A file is missing, unexpected or altered, or the format is not known here.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder)
+        with _readable(folder):
+            files = FilesInMemory.read(folder)
+        manifest = read_manifest(files)
         if verify:
-            _verify(folder, manifest)
+            _verify(files, manifest)
         with _readable(folder):
             return cls(
                 features=tuple(manifest["features"]),
-                declared=tuple(read_json(folder / "features.json")),
-                params=read_json(folder / "params.json"),
-                profile=read_json(folder / "profile.json"),
-                layers=(_read_layers if wait else _Awaited)(folder, manifest["layers"]),
-                meta=Meta.from_dict(read_json(folder / "stack.json")),
+                declared=tuple(read_json(files / "features.json")),
+                params=read_json(files / "params.json"),
+                profile=read_json(files / "profile.json"),
+                layers=(_read_layers if wait else _Awaited)(files, manifest["layers"]),
+                meta=Meta.from_dict(read_json(files / "stack.json")),
                 digest=manifest["digest"],
                 lookback=manifest["lookback"],
                 market_lookback=manifest["market_lookback"],
@@ -236,15 +248,15 @@ class Bundle:
         ]
 
 
-def _read_layers(folder: Path, names: Sequence[str]) -> dict[str, Layer]:
-    with _readable(folder):
+def _read_layers(folder: FilesInMemory, names: Sequence[str]) -> dict[str, Layer]:
+    with _readable(folder.place):
         return {name: LAYERS[name].load(folder / "layers" / name) for name in names}
 
 
 class _Awaited(Mapping[str, Layer]):
     """The layers of a bundle, read in a thread from the moment that this is made; who asks for one waits."""
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+    def __init__(self, folder: FilesInMemory, names: Sequence[str]) -> None:
         pool = ThreadPoolExecutor(1)
         self._read = pool.submit(_read_layers, folder, names)
         pool.shutdown(wait=False)
@@ -277,7 +289,7 @@ def _market_lookback(layers: Mapping[str, Layer], meta: Meta) -> int:
     return max(meta.market_lookback, *(layer.market_lookback for layer in layers.values()))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Readable) -> dict[str, Any]:
     """The manifest of a bundle, with its own digest checked.
 
     Raises
@@ -285,7 +297,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     BundleError
         It is missing, altered, or of an unknown format.
     """
-    path = Path(folder) / MANIFEST
+    path = folder / MANIFEST
     try:
         manifest = read_json(path)
     except DataError:
@@ -303,8 +315,10 @@ def _digest(manifest: Mapping[str, Any]) -> str:
     return digest_bytes(canonical_json(content).encode())
 
 
-def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
-    if problems := differences(manifest["files"], digest_tree(folder, skip=(MANIFEST,))):
+def _verify(folder: FilesInMemory, manifest: Mapping[str, Any]) -> None:
+    found = folder.digests()
+    del found[MANIFEST]
+    if problems := differences(manifest["files"], found):
         raise BundleError(f"bundle {folder}: {problems[0]}: make the bundle again with `dvc repro`")
 
 

@@ -41,7 +41,7 @@ def review(root: Path, version: str, decision: str, by: str | None, comment: str
     number = promotion.version_number(root, policy, version)
     done = promotion.review(root, policy, number, status, by or author(root), comment)
     seen = f"record {done.record.payload['registration']}, files {done.record.payload['model_digest'][:12]}"
-    _confirm(done, f"version {number} ({seen}) {_STATUS[decision]} by {done.record.actor}")
+    _confirm(done, f"version {number} {_STATUS[decision]} by {done.record.actor} ({seen})")
     if status == "approved":
         Printer().line(f"next: signals promote {number}")
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from core.files import Readable
 from core.params import Params
 from core.registry import Registry
 from models.dataset import Dataset
@@ -118,8 +119,12 @@ class Layer(Protocol):
         ...
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read a fitted layer from the folder it was saved to."""
+    def load(cls, folder: Readable) -> Self:
+        """Read a fitted layer from the folder it was saved to.
+
+        The folder of a bundle is in memory, where its bytes were checked: read its files by `read_json(folder / NAME)`
+        or `(folder / NAME).read_bytes()`.
+        """
         ...
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.errors import ConfigError, DataError
-from core.files import read_json, write_json
+from core.files import Readable, read_json, write_json
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import gaussian_ranks
@@ -172,7 +172,7 @@ class BehaviourLayer:
         write_json(folder / "behaviour.json", stored)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Readable) -> Self:
         """Read `behaviour.json`."""
         stored = read_json(folder / "behaviour.json")
         layer = cls(parse(BehaviourParams, stored["params"], "behaviour.json"))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.errors import DataError
-from core.files import read_json, write_json, write_text
+from core.files import Readable, read_json, write_json, write_text
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import rank_fractions, session_bounds, uniform_ranks
@@ -238,7 +238,7 @@ class BoostingLayer:
         write_json(folder / "boosting.json", stored)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Readable) -> Self:
         """Read what `save` wrote."""
         import lightgbm
 

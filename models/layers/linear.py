@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.errors import DataError
-from core.files import read_json, write_json
+from core.files import Readable, read_json, write_json
 from core.jit import njit
 from core.params import Params, parse
 from models.dataset import Dataset
@@ -103,7 +103,7 @@ class LinearLayer:
         write_json(folder / "linear.json", stored)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Readable) -> Self:
         """Read `linear.json`."""
         stored = read_json(folder / "linear.json")
         layer = cls(parse(LinearParams, stored["params"], "linear.json"))

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import ConfigError, DataError
-from core.files import atomic_file, read_json, write_json
+from core.files import Readable, atomic_file, read_json, write_json
 from core.params import Params, parse
 from models.dataset import Dataset
 from models.inputs import zscores
@@ -244,7 +244,7 @@ class SequenceLayer:
                 save_file(network.state_dict(), temporary)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Readable) -> Self:
         """Read `sequence.json` and the weights.
 
         Raises
@@ -253,7 +253,7 @@ class SequenceLayer:
             A file is missing, or the weights are not those of the network that `sequence.json` describes.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import torch as tensors
 
         from models.sequence.scoring import make_network, seeded
 
@@ -267,7 +267,7 @@ class SequenceLayer:
             with seeded(0):
                 network = make_network(layer.params, len(layer.channels)).eval()
             try:
-                network.load_state_dict(load_file(file))
+                network.load_state_dict(tensors.load(file.read_bytes()))
             except (OSError, SafetensorError, RuntimeError) as error:
                 raise DataError(f"{file} is missing or not what sequence.json describes: restore or retrain") from error
             layer._networks.append(network)

@@ -12,11 +12,13 @@ import pytest
 
 from core.errors import GovernanceError
 from core.files import canonical_json, digest_bytes, digest_tree, read_json, read_parquet, write_json, write_parquet
+from governance import evidence
 from governance.audit import audit
 from governance.guard import file_problems, serving
 from governance.keys import read_private
 from governance.ledger import Ledger
 from governance.outputs import manifest_digest
+from governance.trust import read_state
 
 ANN, ROB, OLGA = "Ann Author <ann@example.org>", "Rob Reviewer <rob@example.org>", "Olga Operator"
 
@@ -291,3 +293,24 @@ def test_registering_from_a_clean_tree_later_is_still_possible(world):
     world.promote(4)
     assert serving(world.root, require_signatures=True).version == 4
     assert findings(world) == ""
+
+
+def test_evidence_swapped_after_its_check_is_not_compared_with(world, monkeypatch):
+    """The daily record that the gate reads is the one that was checked."""
+    payload = registered(world, 1).payload
+    file = place(world, payload["evidence_uri"]) / "daily_ic.parquet"
+    whole, read = read_parquet(file), evidence.read_sealed
+
+    def read_then_swap(folder, files, *names):
+        found = read(folder, files, *names)
+        if names == ("daily_ic.parquet",):
+            write_parquet(file, whole.assign(stack=-1.0))
+        return found
+
+    monkeypatch.setattr(evidence, "read_sealed", read_then_swap)
+    state = read_state(world.root, world.ledger().read(), required=True)
+    champion = evidence.champion_of(world.root, state)
+    assert read_parquet(file)["stack"].eq(-1.0).all()
+    assert champion.daily_ic.equals(whole)
+    with pytest.raises(GovernanceError, match=r"daily_ic\.parquet was changed"):
+        evidence.champion_of(world.root, state)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from core.errors import BundleError, DataError
+from models import bundle as bundles
 from models.bundle import Bundle, write_bundle
 from models.folds import FoldRule, walk_forward
 from models.inputs import zscores
@@ -179,6 +180,29 @@ def test_what_is_wrong_with_a_layer_is_told_when_it_is_asked_for(made, folder, m
     late = Bundle.load(folder, wait=False)
     with pytest.raises(BundleError, match="the weights are torn"):
         late.predict(day, scale)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+@pytest.mark.parametrize("name", ["layers/linear/linear.json", "layers/boosting/trees_2_0.txt", "stack.json"])
+def test_a_file_swapped_after_the_check_is_not_read(made, folder, tmp_path, monkeypatch, wait, name):
+    """The swap falls between check and load, the one moment at which the disk and what was checked can differ."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(folder, copy)
+    check, swapped = bundles._verify, []
+
+    def check_then_swap(*arguments):
+        check(*arguments)
+        (copy / name).write_text((folder / "params.json").read_text())
+        swapped.append(name)
+
+    monkeypatch.setattr(bundles, "_verify", check_then_swap)
+    day, scale = day_of(made, 239)
+    found = Bundle.load(copy, wait=wait).predict(day, scale)
+    assert swapped == [name]
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(found, Bundle.load(folder).predict(day, scale), check_exact=True)
+    with pytest.raises(BundleError, match="was changed"):
+        Bundle.load(copy)
 
 
 def test_missing_feature(made, folder):
