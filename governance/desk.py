@@ -24,7 +24,7 @@ from governance.snapshot import ledger_doubts
 from governance.state import State
 from governance.store import client as open_client
 from governance.store import database_errors, governing
-from governance.sync import sync, told
+from governance.sync import sync, synced, told
 from governance.trust import read_state
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def open_desk(root: Path, policy: GovernanceRule) -> Iterator[Desk]:
     read_registry(root, policy.model)
     with governing(root), database_errors(root):
         client = open_client(root)
-        notes = sync(root, policy, client)
+        notes = synced(root, policy, client)
         ledger = Ledger(root / LEDGER)
         chain = ledger.read()
         registry = read_registry(root, policy.model)

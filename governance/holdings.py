@@ -7,14 +7,18 @@ server may keep the files on a file system that reads all of these alike.
 from __future__ import annotations
 
 import posixpath
+import re
+import unicodedata
 from collections.abc import Set
-from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from governance.places import SCHEME, STORE
+from core.errors import GovernanceError
+from governance.places import SCHEME
 from governance.state import State
 
 _PROXIED = "mlflow-artifacts"
+# `signals ui` assigns signals:/experiments/NUMBER, and with --team mlflow-artifacts:/NUMBER.
+_ASSIGNED = re.compile(r"(?:experiments/)?(?:0|[1-9][0-9]*)/.+", re.DOTALL)
 
 
 def kept_folders(model: str, state: State) -> frozenset[str]:
@@ -30,15 +34,25 @@ def overlaps(path: str, kept: Set[str]) -> bool:
     return any(_within(place, folder) or _within(folder, place) for folder in kept)
 
 
-def claims(location: str, root: Path, kept: Set[str]) -> bool:
-    """Whether an experiment's artifact location lies where the governed files do, or around them."""
-    address = urlparse(location)
-    if address.scheme in (SCHEME, _PROXIED):
-        return overlaps(address.path, kept)
-    if not address.path or address.scheme not in ("", "file"):
-        return False
-    store, place = (root / STORE).resolve(), (root / unquote(address.path)).resolve()
-    return place.is_relative_to(store) or store.is_relative_to(place)
+def is_assigned(path: str) -> bool:
+    """Whether a path below the artifact store is one that the server gives to files of an experiment."""
+    return _ASSIGNED.fullmatch(plain(path)) is not None
+
+
+def assigned_path(address: str) -> str:
+    """Path below the artifact store of a place that the server has assigned.
+
+    Raises
+    ------
+    GovernanceError
+        The address names a folder, another host or another store.
+    """
+    parsed = urlparse(address)
+    if parsed.scheme not in (SCHEME, _PROXIED) or parsed.netloc or parsed.query or parsed.fragment:
+        raise GovernanceError(
+            f"{address} was not assigned by this server, so it writes no file there: use an experiment made here"
+        )
+    return parsed.path
 
 
 def plain(path: str) -> str:
@@ -46,7 +60,7 @@ def plain(path: str) -> str:
     before = None
     while path != before:
         before, path = path, unquote(path)
-    return posixpath.normpath("/" + path.replace("\\", "/")).lstrip("/").casefold()
+    return unicodedata.normalize("NFC", posixpath.normpath("/" + path.replace("\\", "/")).lstrip("/")).casefold()
 
 
 def _within(place: str, folder: str) -> bool:

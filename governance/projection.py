@@ -31,7 +31,7 @@ from governance.seal import broken, seal
 from governance.state import State
 from governance.store import client as open_client
 from governance.store import ensure_store, experiment, governing, tracked
-from governance.sync import sync
+from governance.sync import sync, synced
 from governance.trials import count_every_trial, trial_digests, trials_ever
 from governance.trust import read_state
 
@@ -90,7 +90,7 @@ def project(
     manifest = training.checked_manifest()
     with governing(root):
         client = open_client(root)
-        notes = sync(root, policy, client)
+        notes = synced(root, policy, client)
         ledger = Ledger(root / LEDGER)
         state = read_state(root, ledger.read(), policy.require_signatures)
         notes += state.doubts

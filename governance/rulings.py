@@ -9,18 +9,20 @@ about a version and are handed on as such: the alias `champion` asks for a promo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from core.text import require_text
+from governance.endpoints import KINDS
 from governance.guard import row_problems
-from governance.holdings import claims, kept_folders, overlaps
+from governance.holdings import is_assigned, kept_folders, overlaps
 from governance.people import LONGEST_COMMENT, LONGEST_NAME
 from governance.registry import LEDGER_HEAD, Registry
 from governance.state import State
-from governance.sync import OURS
+from governance.sync import OURS, is_reserved
 
 CHAMPION, PREVIOUS = "champion", "previous_champion"
 STATUS, COMMENT, BY = "review.status", "review.comment", "review.by"
@@ -28,10 +30,9 @@ REVIEWS: Mapping[str, Literal["approved", "rejected"]] = {"approved": "approved"
 
 _ORIGIN = ("author", "trials", "projection", "level")
 _ORIGIN_PREFIXES = ("git.", "dvc.")
-_SYSTEM, _NOTE = "mlflow.", "mlflow.note.content"
-_UPLOADS = frozenset(
-    {"UploadArtifact", "DeleteArtifact", "CreateMultipartUpload", "CompleteMultipartUpload", "AbortMultipartUpload"}
-)
+_FREE = ("mlflow.note.content", "mlflow.sharedviewstate.")
+# MLflow's own numbers: its `int` also reads other spellings, and no database column holds a longer one.
+_NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Request:
     fields
         What it says, as MLflow itself reads it.
     inside
-        Whether it is about the governed experiment, or a run or logged model of it.
+        Whether it is about the governed experiment, or a run, trace or logged model of it.
     """
 
     action: str
@@ -95,23 +96,28 @@ def refuse(reason: str) -> Ruling:
 
 def concerns(request: Request, model: str) -> bool:
     """Whether a request touches what is governed, so that it needs a ruling (and a line in the access log)."""
-    return (
-        request.inside
-        or request.action in _UPLOADS
-        or request.action == "CreateExperiment"
-        or (request.action in _MODEL_RULES and model in (request.text("name"), request.text("new_name")))
-    )
+    kind = KINDS.get(request.action)
+    if request.inside or kind in (None, "closed", "files"):
+        return True
+    if request.action in ("CreateExperiment", "UpdateExperiment"):
+        return True
+    return kind == "registry" and model in (request.text("name"), request.text("new_name"))
 
 
 def rule(request: Request, known: Known) -> Ruling:
     """The ruling on a request that `concerns` the governed model."""
-    if request.action in _UPLOADS:
-        return _upload(request, known)
-    if request.action == "CreateExperiment":
-        return _create_experiment(request, known)
+    kind = KINDS.get(request.action)
+    if kind is None:
+        return refuse(f"{request.action} is not known to the policy of this server, so it is not served")
+    if kind == "closed":
+        return refuse(f"{request.action} is closed on this server: it runs code, calls out or deletes as its user")
+    if kind == "registry" and known.model in (request.text("name"), request.text("new_name")):
+        if request.action in _OF_VERSION and not _NUMBER.fullmatch(request.text("version")):
+            return refuse(f"{request.text('version')[:80]!r} is no version number")
+        return _MODEL_RULES[request.action](request, known)
     if request.inside:
         return _inside(request)
-    return _MODEL_RULES[request.action](request, known)
+    return _upload(request, known) if kind == "files" else _experiment(request, known)
 
 
 # The registered model.
@@ -119,8 +125,6 @@ def rule(request: Request, known: Known) -> Ruling:
 
 def _set_alias(request: Request, known: Known) -> Ruling:
     alias, version = request.text("alias").casefold(), _number(request)
-    if version is None:
-        return refuse(f"{request.text('version')!r} is no version number")
     if alias == CHAMPION:
         champion = known.state.champion
         if champion is not None and champion.payload["version"] == version:
@@ -152,8 +156,6 @@ def _delete_alias(request: Request, known: Known) -> Ruling:
 
 def _set_version_tag(request: Request, known: Known) -> Ruling:
     key, version = request.text("key"), _number(request)
-    if version is None:
-        return refuse(f"{request.text('version')!r} is no version number")
     if key not in (STATUS, COMMENT, BY):
         return _owned(key)
     if version not in known.state.registrations:
@@ -180,6 +182,8 @@ def _delete_version_tag(request: Request, _: Known) -> Ruling:
 
 
 def _owned(key: str) -> Ruling:
+    if is_reserved(key):
+        return refuse(f"the tag {key} is one that MLflow itself acts on; choose another name for your own")
     if key in _ORIGIN or key.startswith((*OURS, *_ORIGIN_PREFIXES)):
         return refuse(f"the tag {key} is written by the project from its ledger; choose another name for your own")
     return ALLOW
@@ -187,7 +191,7 @@ def _owned(key: str) -> Ruling:
 
 def _model_tag(request: Request, _: Known) -> Ruling:
     key = request.text("key")
-    return refuse(f"the tag {key} ties the database to the ledger") if key == LEDGER_HEAD else ALLOW
+    return refuse(f"the tag {key} ties the database to the ledger") if key == LEDGER_HEAD else _owned(key)
 
 
 def _delete_version(request: Request, known: Known) -> Ruling:
@@ -210,6 +214,10 @@ def _rename_model(_: Request, known: Known) -> Ruling:
     return refuse(
         f"the name {known.model} is that of the governed model: params.yaml and the ledger know it by this name"
     )
+
+
+def _create_model(_: Request, known: Known) -> Ruling:
+    return refuse(f"the model {known.model} is made by the first `signals register`")
 
 
 def _create_version(_: Request, known: Known) -> Ruling:
@@ -236,15 +244,21 @@ _MODEL_RULES: Mapping[str, Callable[[Request, Known], Ruling]] = {
     "DeleteModelVersion": _delete_version,
     "DeleteRegisteredModel": _delete_model,
     "RenameRegisteredModel": _rename_model,
+    "CreateRegisteredModel": _create_model,
+    "UpdateRegisteredModel": lambda _, __: ALLOW,
     "CreateModelVersion": _create_version,
     "TransitionModelVersionStage": _transition,
     "UpdateModelVersion": _update_version,
 }
 
 
-def _number(request: Request) -> int | None:
-    text = request.text("version")
-    return int(text) if text.isdecimal() else None
+_OF_VERSION = frozenset(
+    ("SetRegisteredModelAlias", "SetModelVersionTag", "DeleteModelVersionTag", "DeleteModelVersion")
+) | {"UpdateModelVersion"}
+
+
+def _number(request: Request) -> int:
+    return int(request.text("version"))
 
 
 def _list(known: Known) -> str:
@@ -253,35 +267,41 @@ def _list(known: Known) -> str:
 
 # The experiment, its runs and its files.
 
-HARMLESS_INSIDE = frozenset({"RestoreRun", "RestoreExperiment", "SetExperimentTag", "DeleteExperimentTag"})
+HARMLESS_INSIDE = frozenset({"RestoreRun", "RestoreExperiment"})
 """Requests about the governed experiment that change nothing a version rests on."""
+
+_TAGS = frozenset({"SetTag", "DeleteTag", "SetExperimentTag", "DeleteExperimentTag"})
 
 
 def _inside(request: Request) -> Ruling:
     if request.action in HARMLESS_INSIDE:
         return ALLOW
-    if request.action in ("SetTag", "DeleteTag"):
+    if request.action in _TAGS:
         key = request.text("key")
-        return refuse(f"the tag {key} says where the run comes from") if _of_origin(key) else ALLOW
+        if _owned(key) == ALLOW or key.casefold().startswith(_FREE):
+            return ALLOW
+        return refuse(f"the tag {key} says where the run comes from, or is MLflow's own")
     return refuse(
         "this experiment holds what the versions were judged by: it is written by `signals register` alone; "
         "keep runs of your own in another experiment"
     )
 
 
-def _of_origin(key: str) -> bool:
-    return _owned(key) != ALLOW or (key.startswith(_SYSTEM) and key != _NOTE)
-
-
 def _upload(request: Request, known: Known) -> Ruling:
     folder = request.text("artifact_path")
-    kept = kept_folders(known.model, known.state)
     # A multipart upload names the folder in its route and the file in its body.
-    if any(overlaps(place, kept) for place in (folder, f"{folder}/{request.text('path')}")):
+    place = f"{folder}/{request.text('path')}"
+    kept = kept_folders(known.model, known.state)
+    if overlaps(folder, kept) or overlaps(place, kept):
         return refuse(f"{folder or 'the whole store'}: files of registered versions may not be changed")
+    if not is_assigned(place):
+        return refuse(f"{place}: files go where the server puts those of an experiment, below its number")
     return ALLOW
 
 
-def _create_experiment(request: Request, known: Known) -> Ruling:
-    clash = claims(request.text("artifact_location"), known.root, kept_folders(known.model, known.state))
-    return refuse("an experiment may not keep its files where the governed model keeps its own") if clash else ALLOW
+def _experiment(request: Request, known: Known) -> Ruling:
+    if known.model in (request.text("name"), request.text("new_name")):
+        return refuse(f"the experiment {known.model} is made by the first `signals register`: choose another name")
+    if request.text("artifact_location"):
+        return refuse("an experiment keeps its files where this server puts them: leave artifact_location empty")
+    return ALLOW

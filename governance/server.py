@@ -20,22 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import ConfigError, GovernanceError, SignalsError, StorageError
-from governance import promotion
+from core.errors import StorageError
 from governance.access_log import Person, write_line
-from governance.gates import GovernanceRule
+from governance.decide import error_of, ruling_on
 from governance.lineage import author
-from governance.mlflow_request import CHANGES, changes_something, read_request
-from governance.people import identities, same_person
+from governance.mlflow_request import CHANGES, needs_ruling, read_request
+from governance.native_routes import guard_outside
 from governance.places import project_root
-from governance.policy import load_policy
-from governance.rulings import BY, CHAMPION, Known, Request, Ruling, concerns, refuse, rule
-from governance.snapshot import snapshot
+from governance.rulings import Request
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from flask import Flask, Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Scope
 
 SINGLE_USER = (
     "unauthenticated single-user mode: whoever reaches this server acts as {name}, and review.by is taken at its "
@@ -44,9 +41,6 @@ SINGLE_USER = (
 
 _log = logging.getLogger("signals.server")
 _WHO = "signals.who"
-_ARTIFACTS = "/mlflow-artifacts/artifacts/"
-_ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
-_FORBIDDEN = 403
 _DONE = {"promote": "promoted", "review": "reviewed", "allow": "allowed", "refuse": "refused"}
 
 
@@ -66,7 +60,7 @@ def create_app() -> FastAPI | Flask:
         return app
     from mlflow.server.fastapi_app import create_fastapi_app
 
-    return _guard_outside(create_fastapi_app(app), lambda _: _local_person())
+    return guard_outside(create_fastapi_app(app), lambda _: _local_person())
 
 
 def create_team_app() -> FastAPI | Flask:
@@ -83,7 +77,7 @@ def create_team_app() -> FastAPI | Flask:
     # First the login, then the policy: Flask asks its hooks in the order they came.
     made = with_logins(app)
     _guard(app, _logged_in_person)
-    return made if made is app else _guard_outside(made, _claimed_person)
+    return made if made is app else guard_outside(made, _claimed_person)
 
 
 def _asynchronous() -> bool:
@@ -143,22 +137,15 @@ class _Note:
 def _before() -> Response | None:
     from flask import current_app, g, request
 
-    if not changes_something():
+    if not needs_ruling():
         return None
     root, person = project_root(), current_app.extensions[_WHO]()
-    asked = Request(str(request.endpoint))
-    try:
-        policy = load_policy(root)
-        found = read_request(policy.model)
-        if found is None or not concerns(found, policy.model):
-            return None
-        asked = found
-        ruling = decide(root, policy, person, asked)
-    except StorageError as error:
-        g.signals = _Note(root, person, asked, "failed", str(error))
-        return _answer(str(error), "TEMPORARILY_UNAVAILABLE")
-    except SignalsError as error:
-        ruling = refuse(str(error))
+    asked, ruling, failure = ruling_on(root, person, str(request.endpoint), lambda model: read_request(root, model))
+    if failure is not None:
+        g.signals = _Note(root, person, asked, "failed", failure[0])
+        return _answer(*failure)
+    if ruling is None:
+        return None
     g.signals = _Note(root, person, asked, _DONE[ruling.verdict], ruling.reason)
     if ruling.verdict == "allow":
         return None
@@ -194,102 +181,5 @@ def _answer(message: str, code: str) -> Response:
     """An error in MLflow's own form, which its pages show."""
     from flask import current_app
 
-    status, text = _error(message, code)
+    status, text = error_of(message, code)
     return current_app.response_class(text, status=status, mimetype="application/json")
-
-
-def _error(message: str, code: str) -> tuple[int, str]:
-    from mlflow.exceptions import MlflowException
-    from mlflow.protos import databricks_pb2
-
-    error = MlflowException(message, error_code=databricks_pb2.ErrorCode.Value(code))
-    return error.get_http_status_code(), error.serialize_as_json()
-
-
-def decide(root: Path, policy: GovernanceRule, person: Person, asked: Request) -> Ruling:
-    """Rule on a request, and carry out the decision it asks for.
-
-    Raises
-    ------
-    GovernanceError
-        The ledger or the registry cannot be trusted, or the decision may not be made.
-    StorageError
-        The disk refused, or another command holds the registry.
-    """
-    _, state, registry = snapshot(root, policy.model, policy.require_signatures)
-    known = Known(root, policy.model, state, registry)
-    ruling = rule(asked, known)
-    if ruling.verdict == "promote":
-        promotion.promote(root, policy, ruling.version, person.name, f"alias {CHAMPION} set in MLflow")
-    elif ruling.verdict == "review":
-        by = _reviewer(person, ruling.by)
-        promotion.review(root, policy, ruling.version, ruling.status, by, ruling.comment)
-    return ruling
-
-
-def _reviewer(person: Person, named: str) -> str:
-    """Who reviews: the login, or, where there is none, the name the tag gives (as `--by` does)."""
-    if not person.verified:
-        return named or person.name
-    if not any("@" in identity for identity in identities(person.name)):
-        raise GovernanceError(
-            f"the login {person.name} is no email address, so nobody can tell whether it is the author's: "
-            "give reviewers logins that are the addresses git knows them by"
-        )
-    if named and not same_person(named, person.name):
-        raise GovernanceError(f"{BY} says {named}, but you are logged in as {person.name}: set it to your own name")
-    return person.name
-
-
-# What MLflow answers outside Flask: uploads to the proxied artifact store, and its assistant.
-
-
-class _Outside:
-    """ASGI middleware, inside every other: refuses uploads over governed files, and closes the assistant."""
-
-    def __init__(self, app: ASGIApp, who: Callable[[Scope], Person]) -> None:
-        self.app, self.who = app, who
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = None
-        if scope["type"] == "http" and _ASSISTANT in scope["path"]:
-            # It runs shell commands as the server's own user, who can write the ledger.
-            answer = _error("MLflow's assistant is closed here: it could write the ledger", "ENDPOINT_NOT_FOUND")
-        elif scope["type"] == "http" and scope["method"] == "PUT" and _ARTIFACTS in scope["path"]:
-            from starlette.concurrency import run_in_threadpool
-
-            answer = await run_in_threadpool(self._refused, scope)
-        if answer is None:
-            await self.app(scope, receive, send)
-            return
-        from starlette.responses import Response as Answer
-
-        status, text = answer
-        await Answer(text, status, media_type="application/json")(scope, receive, send)
-
-    def _refused(self, scope: Scope) -> tuple[int, str] | None:
-        root, person = project_root(), self.who(scope)
-        asked = Request("UploadArtifact", {"artifact_path": scope["path"].partition(_ARTIFACTS)[2]})
-        try:
-            reason = _objection(root, person, asked)
-            verdict, status = ("refused", _FORBIDDEN) if reason else ("allowed", None)
-            write_line(root, person, f"PUT {scope['path']}", asked.action, asked.fields, verdict, reason, status)
-        except StorageError as error:
-            return _error(str(error), "TEMPORARILY_UNAVAILABLE")
-        return _error(reason, "PERMISSION_DENIED") if reason else None
-
-
-def _objection(root: Path, person: Person, asked: Request) -> str:
-    """Why an upload may not be; empty where it may."""
-    try:
-        return decide(root, load_policy(root), person, asked).reason
-    except (ConfigError, GovernanceError) as error:
-        return str(error)
-
-
-def _guard_outside(app: FastAPI, who: Callable[[Scope], Person]) -> FastAPI:
-    from starlette.middleware import Middleware
-
-    # The last of the list is the innermost: it runs after MLflow's own security and login.
-    app.user_middleware.append(Middleware(_Outside, who=who))
-    return app

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from core.errors import ConfigError, StorageError
+from core.errors import ConfigError, GovernanceError, StorageError
 from core.files import atomic_file, disk_errors
 from governance.places import DATABASE, LOCK, SCHEME
 
@@ -227,10 +227,21 @@ def tracked(uri: str) -> Iterator[None]:
 
 
 def experiment(mlflow_client: MlflowClient, name: str) -> str:
-    """Identifier of the experiment, created with a relocatable artifact address."""
-    found = mlflow_client.get_experiment_by_name(name)
+    """Identifier of the experiment, created with a relocatable artifact address.
+
+    Raises
+    ------
+    GovernanceError
+        Somebody else made an experiment of the name: its files would be where nothing guards them.
+    """
+    found, location = mlflow_client.get_experiment_by_name(name), f"{SCHEME}:/{name}"
     if found is None:
-        return mlflow_client.create_experiment(name, artifact_location=f"{SCHEME}:/{name}")
+        return mlflow_client.create_experiment(name, artifact_location=location)
+    if found.artifact_location != location:
+        raise GovernanceError(
+            f"the experiment {name} keeps its files at {found.artifact_location}, so `signals register` did not make "
+            "it: rename it in MLflow, then register again"
+        )
     if found.lifecycle_stage == "deleted":
         mlflow_client.restore_experiment(found.experiment_id)
     return found.experiment_id

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 _WAIVER = "waiver."
 OURS = ("review.", _WAIVER, "gates.", "bundle.")
+_RESERVED = ("mlflow.", "_mlflow")
+
+
+def is_reserved(key: str) -> bool:
+    """Whether MLflow itself acts on a tag: one of them hides a registered model, as if it were a prompt."""
+    return key.casefold().startswith(_RESERVED)
 
 
 def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
@@ -52,10 +58,28 @@ def sync(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
     if not registry.versions:
         return []
     ledger_doubts(root, chain, registry, datetime.now(UTC))
-    changed = [*_aliases(client, model, registry, state), *_tags(root, client, model, registry, state)]
+    changed = [*_reserved(client, model, registry), *_experiment(client, model, state)]
+    changed += [*_aliases(client, model, registry, state), *_tags(root, client, model, registry, state)]
     if registry.tags.get(LEDGER_HEAD) != chain.head:
         client.set_registered_model_tag(model, LEDGER_HEAD, chain.head)
     return changed
+
+
+def synced(root: Path, policy: GovernanceRule, client: MlflowClient) -> list[str]:
+    """`sync` before a decision: a fault of MLflow is noted, for it must not keep anyone from stopping or going back.
+
+    Raises
+    ------
+    GovernanceError
+        The ledger is broken or has lost records.
+    """
+    try:
+        with database_errors(root):
+            return sync(root, policy, client)
+    except GovernanceError:
+        raise
+    except Exception as error:  # whatever ails MLflow
+        return [f"MLflow could not be told what the ledger says ({error}); the next command tells it"]
 
 
 def told(root: Path, what: str, project: Callable[[], list[str]]) -> list[str]:
@@ -76,6 +100,33 @@ def told(root: Path, what: str, project: Callable[[], list[str]]) -> list[str]:
             return project()
     except Exception as error:  # whatever ails MLflow
         return [f"{what} is in force, but MLflow could not be told ({error}); the next command tells it"]
+
+
+def _reserved(client: MlflowClient, model: str, registry: Registry) -> list[str]:
+    """Remove MLflow's own tags first: with one of them MLflow finds the model no more."""
+    changed = []
+    # The client refuses to touch what it takes for a prompt; the store below it does not.
+    store = client._get_registry_client().store
+    for key in filter(is_reserved, sorted(registry.tags)):
+        store.delete_registered_model_tag(model, key)
+        changed.append(f"tag {key} of {model} is one that MLflow acts on: removed")
+    for version, row in sorted(registry.versions.items()):
+        for key in filter(is_reserved, sorted(row.tags)):
+            store.delete_model_version_tag(model, str(version), key)
+            changed.append(f"tag {key} of version {version} is one that MLflow acts on: removed")
+    return changed
+
+
+def _experiment(client: MlflowClient, model: str, state: State) -> list[str]:
+    """Give the experiment of the last registration its name back; the server's fence refuses everything without it."""
+    if not state.registrations:
+        return []
+    last = max(state.registrations.values(), key=lambda record: record.seq)
+    found = client.get_experiment(client.get_run(str(last.payload["run_id"])).info.experiment_id)
+    if found.name == model:
+        return []
+    client.rename_experiment(found.experiment_id, model)
+    return [f"the experiment of {model} was renamed to {found.name}: set back"]
 
 
 def _aliases(client: MlflowClient, model: str, registry: Registry, state: State) -> list[str]:

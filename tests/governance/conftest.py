@@ -260,3 +260,38 @@ def governed(tmp_path, reigning, monkeypatch):
     shutil.copytree(reigning.root, root)
     monkeypatch.setenv("SIGNALS_ROOT", str(root))
     return World(root, reigning.policy)
+
+
+@pytest.fixture(scope="session")
+def app():
+    """MLflow's app with the policy, once a process: Flask takes no hooks after its first request."""
+    from mlflow.server import app
+
+    from governance.server import create_app
+
+    assert create_app() is app
+    assert create_app() is app
+    return app
+
+
+@pytest.fixture
+def server(app, governed, monkeypatch):
+    """A client of the app on the store of `governed`."""
+    from mlflow.server import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, handlers
+
+    monkeypatch.setenv(BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{governed.root}/mlruns/mlflow.db")
+    monkeypatch.setenv(ARTIFACT_ROOT_ENV_VAR, "signals:/experiments")
+    for name in ("_tracking_store", "_model_registry_store"):
+        monkeypatch.setattr(handlers, name, None)
+    return app.test_client()
+
+
+@pytest.fixture
+def both(server, governed, monkeypatch):
+    """The native routes and Flask's, as uvicorn runs them."""
+    from governance.server import create_app
+
+    monkeypatch.setenv("_MLFLOW_SGI_NAME", "uvicorn")
+    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(governed.root / "mlruns/artifacts"))
+    return create_app()

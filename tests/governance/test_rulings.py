@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.holdings import claims, kept_folders, overlaps
+from core.errors import GovernanceError
+from governance.holdings import assigned_path, is_assigned, kept_folders, overlaps
 from governance.ledger import Chain, Record
 from governance.registry import Registry, VersionRow
 from governance.rulings import ALLOW, HARMLESS_INSIDE, Known, Request, concerns, rule
@@ -77,12 +78,22 @@ def test_even_of_a_version_that_the_ledger_does_not_know():
 
 
 def test_saying_what_is_so_already_is_let_through():
-    assert ask("SetRegisteredModelAlias", alias="champion", version="02") == ALLOW
+    assert ask("SetRegisteredModelAlias", alias="champion", version="2") == ALLOW
 
 
-def test_an_alias_without_a_version_number_is_refused():
-    for version in ("", "latest", "-1", "2.0", "١x"):
-        refused(ask("SetRegisteredModelAlias", alias="champion", version=version), "no version number")
+@pytest.mark.parametrize(
+    "action",
+    [
+        *("SetRegisteredModelAlias", "SetModelVersionTag", "DeleteModelVersionTag", "DeleteModelVersion"),
+        "UpdateModelVersion",
+    ],
+)
+@pytest.mark.parametrize(
+    "version", ["", "latest", "-1", "2.0", "١x", "02", "+2", " 2", "2 ", "2\n", "2_", "0", "１", "²", "2" * 5000]
+)
+def test_a_version_is_named_in_one_spelling(action, version):
+    """MLflow's `int` takes ten of these for a version."""
+    refused(ask(action, alias="champion", key="team", value="x", version=version), "no version number")
 
 
 def test_the_previous_champion_follows_the_ledger():
@@ -119,6 +130,17 @@ def test_other_aliases_and_other_models_are_nobody_elses_business():
     assert not concerns(Request("CreateModelVersion", {"name": "other", "run_id": "run1"}), MODEL)
 
 
+def test_another_models_version_of_a_governed_model_is_refused():
+    """MLflow would write a tag on the logged model behind it."""
+    refused(ask("CreateModelVersion", inside=True, name="other", run_id="run1"), "signals register")
+
+
+@pytest.mark.parametrize("name", ["an endpoint of tomorrow", "_invoke_scorer_handler", "CreateGatewayEndpoint"])
+def test_what_is_not_classified_or_closed_is_not_served(name):
+    refused(ask(name, inside=False), name)
+    refused(ask(name, inside=True), name)
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -135,6 +157,19 @@ def test_own_tags_are_free():
     assert ask("SetModelVersionTag", version="3", key="team", value="x") == ALLOW
     assert ask("DeleteModelVersionTag", version="3", key="team") == ALLOW
     assert ask("SetRegisteredModelTag", key="team", value="x") == ALLOW
+
+
+RESERVED = ["mlflow.prompt.is_prompt", "mlflow.user", "MLFLOW.prompt.is_prompt", "_mlflow_prompt_type", "mlflow."]
+
+
+@pytest.mark.parametrize("key", RESERVED)
+def test_tags_that_mlflow_acts_on_are_nobodys_on_governed_objects(key):
+    for action in ("SetRegisteredModelTag", "DeleteRegisteredModelTag"):
+        refused(ask(action, key=key, value="true"), key, "acts on")
+    for action in ("SetModelVersionTag", "DeleteModelVersionTag"):
+        refused(ask(action, version="3", key=key, value="true"), key, "acts on")
+    for action in ("SetTag", "DeleteTag", "SetExperimentTag", "DeleteExperimentTag"):
+        refused(ask(action, inside=True, key=key, value="true"), key)
 
 
 @pytest.mark.parametrize("action", ["SetRegisteredModelTag", "DeleteRegisteredModelTag"])
@@ -195,6 +230,7 @@ def test_a_champion_rolled_back_still_counts_as_one():
         ("RenameRegisteredModel", {"new_name": "other"}, "by this name"),
         ("RenameRegisteredModel", {"name": "other", "new_name": MODEL}, "by this name"),
         ("CreateModelVersion", {"source": "x", "run_id": "run1"}, "signals register"),
+        ("CreateRegisteredModel", {}, "signals register"),
         ("TransitionModelVersionStage", {"version": "3", "stage": "Production"}, "stages are not used"),
         ("TransitionModelVersionStage", {"version": "9", "stage": "Archived"}, "stages are not used"),
         ("UpdateModelVersion", {"version": "3", "description": "all gates pass"}, "review.comment"),
@@ -214,7 +250,8 @@ def test_an_empty_model_may_be_deleted():
     [
         *("CreateRun", "DeleteRun", "UpdateRun", "LogMetric", "LogParam", "LogBatch", "LogInputs", "LogModel"),
         *("CreateLoggedModel", "FinalizeLoggedModel", "DeleteLoggedModel", "SetLoggedModelTags", "DeleteExperiment"),
-        *("UpdateExperiment", "CreatePresignedUploadUrl", "serve_upload_artifact", "anything MLflow may add"),
+        *("UpdateExperiment", "CreatePresignedUploadUrl", "serve_upload_artifact", "StartTraceV3", "RegisterScorer"),
+        *("CreateIssue", "CreateLabelSchema", "AddDatasetToExperiments", "LinkTracesToRun", "export_traces"),
     ],
 )
 def test_the_governed_experiment_is_written_by_register_alone(action):
@@ -224,9 +261,9 @@ def test_the_governed_experiment_is_written_by_register_alone(action):
 def test_inside_it_notes_and_repairs_are_free_and_origins_are_not():
     for action in HARMLESS_INSIDE:
         assert ask(action, inside=True) == ALLOW
-    for key in ("mlflow.note.content", "looked at"):
-        assert ask("SetTag", inside=True, key=key) == ALLOW
-        assert ask("DeleteTag", inside=True, key=key) == ALLOW
+    for key in ("mlflow.note.content", "looked at", "mlflow.sharedViewState.3f"):
+        for action in ("SetTag", "DeleteTag", "SetExperimentTag", "DeleteExperimentTag"):
+            assert ask(action, inside=True, key=key) == ALLOW
     for key in ("projection", "level", "bundle.digest", "mlflow.user", "mlflow.parentRunId", "git.commit"):
         refused(ask("SetTag", inside=True, key=key), key)
         refused(ask("DeleteTag", inside=True, key=key), key)
@@ -260,7 +297,30 @@ def test_nor_what_lies_above_or_in_the_body():
     refused(ask("DeleteArtifact", artifact_path=""), "the whole store")
     refused(ask("CreateMultipartUpload", artifact_path="x", path=f"../{MODEL}/a"), "may not be changed")
     assert ask("UploadArtifact", artifact_path="experiments/3/run/x.json") == ALLOW
-    assert ask("UploadArtifact", artifact_path=f"{MODEL}-mine/x.json") == ALLOW
+    assert ask("UploadArtifact", artifact_path="3/run/x.json") == ALLOW
+    assert ask("CreateMultipartUpload", artifact_path="3/run", path="x.json") == ALLOW
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "x",
+            "3",
+            "experiments/3",
+            f"{MODEL}-mine/x.json",
+            "experiments/x.txt",
+            "01/x",
+            "１/x",
+            "../3x/y",
+            "3x/../y/z",
+        ),
+        *("experiments/../signals/x", "%2e%2e/pipelines/x", "\\3", "-1/x", "0x1/y", "1.0/y"),
+    ],
+)
+def test_files_go_where_the_server_puts_them(path):
+    refused(ask("UploadArtifact", artifact_path=path))
+    refused(ask("CreateMultipartUpload", artifact_path="3/run", path=f"../../{path}"))
 
 
 def test_a_version_registered_elsewhere_is_kept_there():
@@ -283,26 +343,34 @@ def test_a_path_reaches_in_exactly_if_the_file_system_says_so(parts):
     assert overlaps(path, frozenset({MODEL})) == reaches
 
 
-@pytest.mark.parametrize(
-    ("location", "clash"),
-    [
-        ("", False),
-        (f"signals:/{MODEL}", True),
-        ("signals:/", True),
-        (f"signals:/{MODEL}/models/m-1", True),
-        ("signals:/experiments/3", False),
-        ("mlflow-artifacts:/3", False),
-        (f"mlflow-artifacts:/{MODEL}", True),
-        ("mlruns/artifacts/x", True),
-        ("/project", True),
-        ("file:///project/mlruns/artifacts", True),
-        ("file:///project/%6Dlruns/x", True),
-        ("/elsewhere", False),
-        ("s3://bucket/x", False),
-    ],
-)
-def test_an_experiment_keeps_its_files_elsewhere(location, clash):
-    facts = known(root=Path("/project"))
-    ruling = ask("CreateExperiment", facts, artifact_location=location)
-    assert (ruling.verdict == "refuse") is clash
-    assert claims(location, facts.root, kept_folders(MODEL, facts.state)) is clash
+LOCATIONS = [
+    *(f"signals:/{MODEL}", "signals:/", f"signals:/{MODEL}/models/m-1", "signals:/experiments/3", "SIGNALS:/x"),
+    *("mlflow-artifacts:/3", f"mlflow-artifacts:/{MODEL}", "mlflow-artifacts://host/3", "mlruns/artifacts/x", " "),
+    *("/project", "//project/mlruns", "///project", "/elsewhere", "//host/share", "\\\\host\\share", "signals", "."),
+    *("file:///project/mlruns/artifacts", "file:///project/%6Dlruns/x", "FILE:/x", "file:x", "file://localhost/x"),
+    *("/proc/self/cwd/mlruns", "/proc/self/root/project", "/dev/fd/3", "pipelines", "signals/date=2017-12-26"),
+    *(".git/hooks", "~/x", "$HOME/x", "s3://bucket/x", "sftp://localhost/project", "runs:/r/x", "models:/m-1"),
+    *("sqlite:///mlruns/mlflow.db", "dbfs:/x", "http://127.0.0.1/x", "\t", "%2Fproject", "c:\\project"),
+]
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_an_experiment_keeps_its_files_where_the_server_puts_them(location):
+    refused(ask("CreateExperiment", name="mine", artifact_location=location), "artifact_location")
+    assert ask("CreateExperiment", name="mine", artifact_location="") == ALLOW
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_the_server_writes_no_file_where_it_has_assigned_none(location):
+    """The location of an experiment that somebody else made, or made before there was this rule."""
+    try:
+        path = assigned_path(f"{location}/run/artifacts")
+    except GovernanceError:
+        return
+    assert not is_assigned(path) or path.startswith(("/experiments/3/", "/3/"))
+
+
+def test_nobody_takes_the_name_of_the_governed_experiment():
+    refused(ask("CreateExperiment", name=MODEL), "signals register")
+    refused(ask("UpdateExperiment", name="", experiment_id="7", new_name=MODEL), "signals register")
+    assert ask("UpdateExperiment", name="", experiment_id="7", new_name="mine") == ALLOW

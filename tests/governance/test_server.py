@@ -1,60 +1,23 @@
 """MLflow's own app behind the policy: the routes as the pages and the client call them."""
 
-import asyncio
 import json
+import re
 
 import pytest
 
 from core.errors import GovernanceError, StorageError
 from governance import promotion
 from governance.access_log import Person
+from governance.decide import _reviewer
+from governance.endpoints import KINDS, NATIVE, native_name
 from governance.guard import serving
-from governance.mlflow_request import CHANGES
+from governance.mlflow_request import IDENTIFIERS
 from governance.registry import read_registry
-from governance.rulings import _MODEL_RULES, _UPLOADS
-from governance.server import _reviewer
+from governance.rulings import _MODEL_RULES
 from governance.state import State
+from tests.governance.requests import API, MODEL, PAGES, access, call, refused, send
 
-MODEL = "layered-signals"
 REVIEWER = "Rob Reviewer <rob@example.org>"
-API, PAGES = "/api/2.0/mlflow", "/ajax-api/2.0/mlflow"
-
-
-@pytest.fixture(scope="module")
-def app():
-    """MLflow's app with the policy, once a process: Flask takes no hooks after its first request."""
-    from mlflow.server import app
-
-    from governance.server import create_app
-
-    assert create_app() is app
-    assert create_app() is app
-    return app
-
-
-@pytest.fixture
-def server(app, governed, monkeypatch):
-    """A client of the app on the store of `governed`."""
-    from mlflow.server import ARTIFACT_ROOT_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, handlers
-
-    monkeypatch.setenv(BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{governed.root}/mlruns/mlflow.db")
-    monkeypatch.setenv(ARTIFACT_ROOT_ENV_VAR, "signals:/experiments")
-    for name in ("_tracking_store", "_model_registry_store"):
-        monkeypatch.setattr(handlers, name, None)
-    return app.test_client()
-
-
-def send(server, method, path, status=200, base=PAGES, /, **fields):
-    answer = server.open(f"{base}/{path}", method=method, json=fields)
-    assert answer.status_code == status, answer.text
-    return answer.get_json()
-
-
-def refused(server, method, path, words, base=PAGES, /, **fields):
-    told = send(server, method, path, 403, base, **fields)
-    assert told["error_code"] == "PERMISSION_DENIED"
-    assert words in told["message"]
-    return told["message"]
 
 
 def set_alias(alias, version):
@@ -71,11 +34,6 @@ def aliases(world):
 
 def ledger(world):
     return world.ledger().read().records
-
-
-def access(world):
-    path = world.root / "mlruns/access.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def test_an_alias_set_on_an_approved_version_is_a_promotion(server, governed):
@@ -262,7 +220,6 @@ def test_runs_models_and_the_experiment_behind_a_version_stay(server, governed):
         ("PATCH", f"logged-models/{model}/tags", {"tags": [{"key": "a", "value": "b"}]}),
         ("POST", "artifacts/presigned-upload-url", {"run_id": run, "path": "report.html"}),
         ("POST", f"upload-artifact?run_uuid={run}&path=evaluation/report.html", {"run_uuid": "another"}),
-        ("POST", "runs/create-promptlab-run", {"experiment_id": experiment}),
     ):
         refused(server, method, path, words, **fields)
     refused(server, "POST", "runs/set-tag", "projection", run_id=run, key="projection", value="open")
@@ -280,7 +237,6 @@ def test_the_rest_of_mlflow_is_untouched(server, governed):
     send(server, "DELETE", "registered-models/delete", name="mine")
     send(server, "POST", "runs/search", experiment_ids=[experiment])
     assert [line["action"] for line in access(governed)] == ["CreateExperiment"]
-    refused(server, "POST", "experiments/create", "keep its files", name="x", artifact_location=f"signals:/{MODEL}")
 
 
 def test_what_mlflow_cannot_read_it_refuses_itself(server, governed):
@@ -311,40 +267,7 @@ def test_an_access_log_that_cannot_be_written_is_no_secret(server, governed, mon
     assert told["message"] == "allowed, but the access log could not be written: cannot write: the disk is full"
 
 
-def call(app, method, path):
-    """One request to an ASGI app; its status and body."""
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": b"x", "more_body": False}
-
-    async def answer(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "headers": [(b"host", b"localhost")],
-        "http_version": "1.1",
-        "scheme": "http",
-        "root_path": "",
-        "server": ("localhost", 80),
-        "client": ("127.0.0.1", 1),
-    }
-    asyncio.run(app(scope, receive, answer))
-    return sent[0]["status"], b"".join(m.get("body", b"") for m in sent[1:])
-
-
-def test_uploads_outside_flask_pass_the_same_policy(server, app, governed, monkeypatch, tmp_path):
-    from governance.server import create_app
-
-    monkeypatch.setenv("_MLFLOW_SGI_NAME", "uvicorn")
-    monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
-    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", str(governed.root / "mlruns/artifacts"))
-    both = create_app()
+def test_uploads_outside_flask_pass_the_same_policy(both, governed):
     kept = next((governed.root / "mlruns/artifacts").rglob("weights.json"))
     place = kept.relative_to(governed.root / "mlruns/artifacts").as_posix()
     before = kept.read_bytes()
@@ -354,42 +277,91 @@ def test_uploads_outside_flask_pass_the_same_policy(server, app, governed, monke
         status, body = call(both, "DELETE", f"{prefix}/2.0/mlflow-artifacts/artifacts/{place}")
         assert (status, json.loads(body)["error_code"]) == (403, "PERMISSION_DENIED")
     assert kept.read_bytes() == before
-    assert call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")[0] == 200
+    assert call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/3/x.txt")[0] == 200
     assert [(line["action"], line["verdict"]) for line in access(governed)] == [
         *[("UploadArtifact", "refused"), ("DeleteArtifact", "refused")] * 2,
         ("UploadArtifact", "allowed"),
     ]
     status, body = call(both, "POST", "/ajax-api/3.0/mlflow/assistant/message")
-    assert (status, "assistant is closed" in json.loads(body)["message"]) == (404, True)
+    assert (status, "is closed on this server" in json.loads(body)["message"]) == (404, True)
     governed.ledger().path.write_text("{}\n")
-    status, body = call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/x.txt")
+    status, body = call(both, "PUT", "/api/2.0/mlflow-artifacts/artifacts/experiments/3/x.txt")
     assert (status, "not a ledger record" in json.loads(body)["message"]) == (403, True)
     assert access(governed)[-1]["verdict"] == "refused"
 
 
-def test_every_route_of_the_installed_mlflow_is_known(app):
-    """A new MLflow may bring new ways in: each has to be looked at once, here."""
-    from mlflow.server.artifact_router import artifact_router
+def test_every_route_of_the_installed_mlflow_is_classified(app):
+    """A new MLflow may bring new ways in: each is refused until it has been looked at, and entered in the table."""
     from mlflow.server.handlers import HANDLERS
 
-    ways = {rule.endpoint for rule in app.url_map.iter_rules() if rule.methods & CHANGES}
     messages = {handler.__name__: message.DESCRIPTOR for message, handler in HANDLERS.items()}
-    ours = {
-        messages[way].name
-        for way in ways & messages.keys()
-        if messages[way].file.name.endswith(("model_registry.proto", "mlflow_artifacts.proto"))
-    }
-    free = {"CreateRegisteredModel", "UpdateRegisteredModel", "GetLatestVersions"}
-    assert ours == {*_MODEL_RULES, *_UPLOADS, *free}
-    assert ways - messages.keys() == {
-        *("_cancel_job", "_delete_demo", "_generate_demo", "_graphql", "_invoke_genai_evaluate_handler"),
-        *("_invoke_issue_detection_handler", "_invoke_scorer_handler", "_not_implemented"),
-        *("_upsert_online_scoring_config", "serve_create_promptlab_run", "serve_gateway_proxy"),
-        *("serve_post_ui_telemetry", "serve_search_datasets", "serve_upload_artifact"),
-    }
-    assert set().union(*(route.methods for route in artifact_router.routes)) == {"GET", "PUT"}
-    tracked = {name.name for name in messages.values() if {"run_id", "model_id"} & set(name.fields_by_name)}
-    assert {"SetTag", "LogBatch", "DeleteRun", "FinalizeLoggedModel", "CreatePresignedUploadUrl"} <= tracked
+    ways = {rule.endpoint for rule in app.url_map.iter_rules()}
+    names = {messages[way].name if way in messages else way for way in ways}
+    logins = {name for name, kind in KINDS.items() if kind == "logins"}
+    assert names - logins == {*KINDS} - logins - {"export_traces"}
+    # Of several messages that one handler takes, one is read: they must be of one form.
+    for message, handler in HANDLERS.items():
+        assert {*message.DESCRIPTOR.fields_by_name} == {*messages[handler.__name__].fields_by_name}
+    of_registry = {name.name for name in messages.values() if name.file.name.endswith("model_registry.proto")}
+    assert {name for name in of_registry if KINDS[name] != "read"} == {*_MODEL_RULES}
+    assert {name for name, kind in KINDS.items() if kind == "registry"} == {*_MODEL_RULES}
+
+
+def test_the_logins_of_a_team_are_classified(tmp_path, monkeypatch):
+    auth = pytest.importorskip("mlflow.server.auth", reason="the extra `team` is not installed")
+    import flask
+
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "a secret of the test")
+    monkeypatch.setattr(auth, "auth_config", auth.auth_config._replace(database_uri=f"sqlite:///{tmp_path}/users.db"))
+    monkeypatch.setattr(auth, "create_admin_user", lambda *_: None)
+    own = flask.Flask("logins")
+    auth.create_app(own)
+    names = {rule.endpoint for rule in own.url_map.iter_rules()} - {"static"}
+    assert names == {name for name, kind in KINDS.items() if kind == "logins"}
+
+
+# Identifiers that name no experiment, nor anything in one: only what was made in an experiment of one's own has them.
+OWN = {
+    *("queue_id", "item_id", "item_ids", "schema_id", "schema_ids", "issue_id", "dataset_id", "dataset_record_ids"),
+    *("assessment_id", "webhook_id", "source_id", "span_id", "parent_span_id", "user_id", "client_request_id"),
+    *("upload_id", "deployment_job_id", "update_schema_ids"),
+}
+
+
+def test_every_field_that_names_something_is_read(app):
+    """At any depth of every message that the fence lets through."""
+    from mlflow.server.handlers import HANDLERS
+
+    def named(kind, seen=()):
+        for field in kind.fields:
+            if re.search(r"(_|^)(u?u?id|ids)$", field.name):
+                yield field.name
+            if field.message_type is not None and field.message_type.full_name not in seen:
+                yield from named(field.message_type, (*seen, field.message_type.full_name))
+
+    last = {handler.__name__: kind.DESCRIPTOR for kind, handler in HANDLERS.items()}
+    messages = [kind for kind in last.values() if KINDS[kind.name] in ("fenced", "registry", "files")]
+    found = {name for message in messages for name in named(message)}
+    assert {"run_id", "model_id", "experiment_ids", "trace_id", "source_run_id"} <= found
+    assert found <= OWN | IDENTIFIERS.keys(), found - OWN - IDENTIFIERS.keys()
+
+
+def test_every_native_route_is_served_by_name_or_closed(app, monkeypatch):
+    from mlflow.server import fastapi_app
+    from starlette.routing import Mount
+
+    def flat(routes, prefix=""):
+        for route in routes:
+            if inner := getattr(route, "original_router", None):
+                yield from flat(inner.routes, prefix + route.include_context.prefix)
+            elif not isinstance(route, Mount):
+                yield from ((method, prefix + route.path) for method in route.methods)
+
+    routes = set(flat(fastapi_app.create_fastapi_app(app).router.routes))
+    closed = re.compile(r"(/gateway|/ajax-api/3\.0/jobs|/(ajax-)?api/3\.0/mlflow/(assistant|mcp-servers))(/.*)?")
+    served = {(method, path) for method, path in routes if native_name(method, path)}
+    assert {path for _, path in routes - served if not closed.fullmatch(path)} == set()
+    assert {native_name(*route)[0] for route in served} == {*NATIVE.values()}
 
 
 @pytest.mark.parametrize(
