@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from core.checkout import PARAMS, checkout
 from core.errors import ConfigError
 
 Mode = Literal["portable", "native"]
@@ -86,12 +87,10 @@ def configure() -> None:
 
 def chosen() -> Mode:
     """The mode that the checkout's params.yaml names: read as text, since no library may be imported yet."""
-    named = os.environ.get("SIGNALS_ROOT")
-    for folder in [Path(named)] if named else [Path.cwd(), *Path.cwd().parents]:
-        if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
-            text = (folder / "params.yaml").read_text(encoding="utf-8", errors="replace")
-            return "native" if re.search(r"^numerics:[ ]*native[ ]*(#|$)", text, re.MULTILINE) else "portable"
-    return "portable"
+    if (root := checkout()) is None:
+        return "portable"
+    text = (root / PARAMS).read_text(encoding="utf-8", errors="replace")
+    return "native" if re.search(r"^numerics:[ ]*native[ ]*(#|$)", text, re.MULTILINE) else "portable"
 
 
 def require(mode: Mode | None = None) -> None:

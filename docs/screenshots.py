@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from core.checkout import find_root
 from core.errors import GovernanceError
-from governance.places import project_root
 from governance.policy import load_policy
 from governance.registry import read_registry
 from tests.governance.browser import Pages, browsing
@@ -65,7 +65,7 @@ def take(pages: Pages, model: str, candidate: int, champion: int) -> None:
 
 def main() -> None:
     """Take every picture."""
-    root = project_root()
+    root = find_root()
     model = load_policy(root).model
     aliases = read_registry(root, model).aliases
     if not {"champion", "candidate"} <= aliases.keys() or aliases["champion"] == aliases["candidate"]:

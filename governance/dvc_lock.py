@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.checkout import PARAMS
 from core.params import lookup
 
-PARAMS = "params.yaml"
 _REMAKE = "run `dvc repro`"
 _PLACEHOLDER = re.compile(r"\$\{([\w.]+)\}")
 
@@ -104,7 +104,7 @@ class DvcLock:
                     wrong[path] = f"{path}, which {name} read, is gone: restore it"
                 elif there != dep.get("md5"):
                     wrong[path] = f"{path} is not what {name} read"
-            for key, value in (locked.get("params") or {}).get(PARAMS, {}).items():
+            for key, value in (locked.get("params") or {}).get(PARAMS.name, {}).items():
                 if lookup(params, key) != value:
                     wrong[f"{PARAMS}:{key}"] = f"{PARAMS}: {key} is not what {name} ran with"
             for out in locked.get("outs", ()) if outs else ():
@@ -162,7 +162,7 @@ def _names(root: Path, stage: Mapping[str, Any]) -> dict[str, list[str]]:
         return (root / str(name)).resolve().as_posix()
 
     params = stage.get("params") or ()
-    keys = params[PARAMS] if isinstance(params, Mapping) else params
+    keys = params[PARAMS.name] if isinstance(params, Mapping) else params
     paths = {part: sorted(path(entry) for entry in stage.get(part) or ()) for part in ("deps", "outs")}
     return {**paths, "params": sorted(keys)}
 

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import yaml
 
 from core import numerics
+from core.checkout import PARAMS
 from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from core.params import lookup
 from core.text import shown
-from governance.dvc_lock import PARAMS, DvcLock, folder_md5, problems
+from governance.dvc_lock import DvcLock, folder_md5, problems
 from governance.git import ask
 from governance.people import LONGEST_NAME
 from sources.providers.files import table_files
@@ -133,7 +134,7 @@ def _git_state(root: Path, recorded: Sequence[str]) -> dict[str, Any]:
     prefix = ask(root, "rev-parse", "--show-prefix") or ""
     if commit is None or listing is None:
         return {"commit": None, "clean": False, "changed": []}
-    known = (PARAMS, "dvc.lock", *recorded)
+    known = (PARAMS.name, "dvc.lock", *recorded)
     paths = [entry[3:].removeprefix(prefix) for entry in listing.split("\0") if entry]
     changed = sorted(p for p in paths if not any(p == name or p.startswith(f"{name}/") for name in known))
     return {"commit": commit, "clean": not changed, "changed": changed}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from core.checkout import find_root
 from core.errors import StorageError
 from governance.access_log import Person, write_line
 from governance.decide import error_of, ruling_on
 from governance.endpoints import KINDS, native_name
 from governance.mlflow_request import read_native
-from governance.places import project_root
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -70,7 +70,7 @@ class _Outside:
         name, parts = served
         if KINDS[name] == "read":
             return None
-        root, person = project_root(), self.who(scope)
+        root, person = find_root(), self.who(scope)
         asked, ruling, failure = ruling_on(
             root, person, name, lambda model: read_native(root, model, name, parts, scope["headers"])
         )

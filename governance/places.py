@@ -1,4 +1,4 @@
-"""Where the governed store lies: the project root, `mlruns/` below it, and `signals:/` addresses.
+"""Where the governed store is: `mlruns/` below the root of the checkout, and `signals:/` addresses.
 
 MLflow stores absolute artifact locations, so moving a checkout would lose every artifact. A
 `signals:/path` address names a place relative to the project root instead, and is resolved anew
@@ -7,10 +7,10 @@ by each process.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlparse
 
+from core.checkout import find_root
 from core.errors import GovernanceError
 
 SCHEME = "signals"
@@ -27,26 +27,6 @@ LOCK = STORE / ".governance.lock"
 KEYS = Path("keys.yaml")
 """Whose signature counts; versioned with the code, so that a change of it is reviewed like one."""
 
-PARAMS = Path("params.yaml")
-
-_MARKERS = ("dvc.yaml", PARAMS.name)
-
-
-def project_root() -> Path:
-    """Root of the checkout that governs this process.
-
-    The environment variable `SIGNALS_ROOT` wins, then the nearest parent of the current folder
-    that holds dvc.yaml and params.yaml, then the checkout this package is installed from.
-    """
-    named = os.environ.get("SIGNALS_ROOT")
-    if named:
-        return Path(named).resolve()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if all((folder / marker).is_file() for marker in _MARKERS):
-            return folder.resolve()
-    return Path(__file__).resolve().parents[1]
-
 
 def resolve(uri: str, root: Path | None = None) -> Path:
     """Folder that a `signals:/...` address names.
@@ -60,7 +40,7 @@ def resolve(uri: str, root: Path | None = None) -> Path:
     if parsed.scheme != SCHEME or parsed.netloc or parsed.query or parsed.fragment:
         raise GovernanceError(f"artifact address {uri!r} is not of the form {SCHEME}:/path: register the version again")
     parts = PurePosixPath(unquote(parsed.path).lstrip("/")).parts
-    base = ((root or project_root()) / ARTIFACTS).resolve()
+    base = ((root or find_root()) / ARTIFACTS).resolve()
     folder = base.joinpath(*parts).resolve()
     if ".." in parts or not folder.is_relative_to(base):
         raise GovernanceError(f"artifact address {uri!r} leads outside {ARTIFACTS}: register the version again")

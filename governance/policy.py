@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from core.checkout import PARAMS
 from core.errors import ConfigError
 from core.params import parse, read_yaml
 from governance.gates import GovernanceRule
-from governance.places import PARAMS
 
 
 def load_policy(root: Path) -> GovernanceRule:

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.checkout import find_root
 from core.errors import StorageError
 from governance.access_log import Person, write_line
 from governance.decide import error_of, ruling_on
 from governance.lineage import author
 from governance.mlflow_request import CHANGES, needs_ruling, read_request
 from governance.native_routes import guard_outside
-from governance.places import project_root
 from governance.rulings import Request
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def create_app() -> FastAPI | Flask:
     """
     from mlflow.server import app
 
-    _log.warning(SINGLE_USER.format(name=author(project_root())))
+    _log.warning(SINGLE_USER.format(name=author(find_root())))
     _guard(app, _local_person)
     if not _asynchronous():
         return app
@@ -90,7 +90,7 @@ def _asynchronous() -> bool:
 
 
 def _local_person() -> Person:
-    return Person(author(project_root()), verified=False)
+    return Person(author(find_root()), verified=False)
 
 
 def _logged_in_person() -> Person:
@@ -139,7 +139,7 @@ def _before() -> Response | None:
 
     if not needs_ruling():
         return None
-    root, person = project_root(), current_app.extensions[_WHO]()
+    root, person = find_root(), current_app.extensions[_WHO]()
     asked, ruling, failure = ruling_on(root, person, str(request.endpoint), lambda model: read_request(root, model))
     if failure is not None:
         g.signals = _Note(root, person, asked, "failed", failure[0])
@@ -164,7 +164,7 @@ def _after(response: Response) -> Response:
             return response
         # Turned away by the login, or by MLflow's own checks, before the policy was asked.
         person = current_app.extensions[_WHO]()
-        note = _Note(project_root(), person, Request(str(request.endpoint)), "refused", "by MLflow")
+        note = _Note(find_root(), person, Request(str(request.endpoint)), "refused", "by MLflow")
     verdict = "failed" if note.verdict == "allowed" and response.status_code >= 400 else note.verdict
     route = f"{request.method} {request.path}"
     try:

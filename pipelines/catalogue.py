@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
+from core.checkout import PARAMS
 from core.errors import ConfigError
 from core.files import atomic_directory, write_json, write_text
 from core.progress import progress
@@ -29,7 +30,7 @@ from features.target import make_target
 from models.screening import screen
 from pipelines.console import Printer
 from pipelines.features import describe
-from pipelines.layout import CATALOGUE, CLEAN, PARAMS
+from pipelines.layout import CATALOGUE, CLEAN
 from pipelines.panels import load_panel
 from pipelines.params import DataChoice, Settings, load_settings
 from reporting.catalogue import Catalogue, catalogue_figures, fill_catalogue

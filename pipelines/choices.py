@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.checkout import PARAMS
 from core.errors import ConfigError
 from core.files import atomic_file
 from core.params import merge, read_yaml
 from core.text import require_path
-from pipelines.layout import PARAMS
 from pipelines.params import load_settings, parse_settings
 
 SIMULATED = "simulated"

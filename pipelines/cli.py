@@ -58,7 +58,7 @@ JsonLogs = Annotated[
 
 
 def _root() -> Path:
-    from pipelines.layout import find_root
+    from core.checkout import find_root
 
     return find_root()
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from core import numerics
+from core.checkout import PARAMS, find_root
 from core.errors import BundleError, ConfigError, DataError, GovernanceError
 from core.files import atomic_directory, read_parquet, write_parquet, write_text
 from governance.outputs import is_empty, read_output, refuse_foreign, write_manifest
@@ -25,7 +26,7 @@ from models.outlook import with_outlook
 from pipelines.console import Printer
 from pipelines.day import prepare_day, resolve_session
 from pipelines.inputs import Serving, load_serving
-from pipelines.layout import BUNDLE, PARAMS, PREVIEW, SHADOW, SIGNALS, find_root
+from pipelines.layout import BUNDLE, PREVIEW, SHADOW, SIGNALS
 from pipelines.log import Log
 from sources.base import Source
 from sources.calendar import last_completed

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.checkout import PARAMS
 from core.errors import BundleError, DataError, GovernanceError, SignalsError
 from core.files import differences, digest_file, read_json, write_json, write_text
 from core.params import parse
@@ -37,7 +38,7 @@ from pipelines.asof import read_as_of
 from pipelines.console import Printer
 from pipelines.day import read_day, resolve_session
 from pipelines.history import read_history
-from pipelines.layout import MONITOR, PARAMS, SHADOW, SIGNALS
+from pipelines.layout import MONITOR, SHADOW, SIGNALS
 from pipelines.params import Settings, load_settings, parse_inputs
 from reporting.monitor import monitor_page
 from sources.base import Source

@@ -14,6 +14,7 @@ from types import FrameType
 import numpy as np
 import yaml
 
+from core.checkout import PARAMS
 from core.errors import ConfigError, GovernanceError
 from core.files import write_text
 from core.params import read_yaml
@@ -34,7 +35,7 @@ from governance.reproduction import (
 from governance.seal import broken
 from governance.trust import state_now
 from pipelines.console import Printer
-from pipelines.layout import LOCK, PARAMS
+from pipelines.layout import LOCK
 from pipelines.scratch import scratch_folder
 from pipelines.stages import StageError, search_path
 from pipelines.versions import version_named

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from core.checkout import PARAMS
 from core.errors import DataError
 from core.files import read_json, write_json
 from governance.evidence import stored
@@ -15,7 +16,7 @@ from governance.places import resolve
 from governance.trust import state_now
 from pipelines.choices import edit_params
 from pipelines.console import Printer
-from pipelines.layout import MONITOR, PARAMS
+from pipelines.layout import MONITOR
 from pipelines.params import load_settings
 from sources.calendar import sessions
 

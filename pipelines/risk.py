@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from core.checkout import PARAMS
 from core.dates import date_option
 from core.errors import DataError, SessionError
 from core.files import atomic_directory, read_json, read_parquet, write_json, write_text
@@ -25,7 +26,7 @@ from pipelines.books import BOOK_TABLES, book_inputs, wanted_features
 from pipelines.console import Printer
 from pipelines.day import last_rows
 from pipelines.holdings import holdings, sectors_of
-from pipelines.layout import BACKTEST, PARAMS, PREVIEW, PREVIEW_RISK, RISK, SIGNALS
+from pipelines.layout import BACKTEST, PREVIEW, PREVIEW_RISK, RISK, SIGNALS
 from pipelines.params import Settings, load_settings
 from portfolio.book_risk import HISTORY, BookRisk, book_risk
 from portfolio.conditions import TRAILING

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core.checkout import PARAMS, find_root
 from pipelines.choices import choose_data, choose_preset
-from pipelines.layout import PARAMS, find_root
 from pipelines.params import load_settings
 from pipelines.stages import reproduce
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from core import numerics
+from core.checkout import PARAMS, find_root
 from core.errors import ConfigError, SignalsError
 from core.text import print_anything
-from pipelines.layout import PARAMS, find_root
 from pipelines.params import Settings, load_settings
 
 

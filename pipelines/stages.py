@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from core.checkout import PARAMS
 from core.errors import SignalsError
 from core.params import read_yaml
 from governance.dvc_lock import DvcLock
-from pipelines.layout import LOCK, PARAMS
+from pipelines.layout import LOCK
 
 
 class StageError(SignalsError):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from core.checkout import PARAMS
 from core.errors import DataError
 from core.files import atomic_directory, read_json, read_parquet, write_json, write_text
 from features.panel import pivot
@@ -15,7 +16,7 @@ from governance.reports import MADE_OF, digests
 from market.catalogue import load_catalogue
 from pipelines.console import Printer
 from pipelines.holdings import holdings, sectors_of
-from pipelines.layout import BACKTEST, BUNDLE, CLEAN, PARAMS, REPORTS, TEAR_SHEET
+from pipelines.layout import BACKTEST, BUNDLE, CLEAN, REPORTS, TEAR_SHEET
 from pipelines.panels import load_panel
 from pipelines.params import Settings, load_settings
 from pipelines.stages import out_of_date

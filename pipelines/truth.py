@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from core.checkout import PARAMS
 from core.errors import DataError
 from core.files import read_json, read_parquet, write_json
 from core.params import parse
 from models.truth import EVERY_REGIME, Recovery, join_truth, recover
 from pipelines.choices import SIMULATED
 from pipelines.console import Printer
-from pipelines.layout import DATASET, PARAMS, RAW, RECOVERY, STACK
+from pipelines.layout import DATASET, RAW, RECOVERY, STACK
 from pipelines.params import Settings, load_settings
 from pipelines.stages import out_of_date
 from reporting.page import format_value

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import GovernanceError, StorageError
+from core.checkout import find_root
+from core.errors import ConfigError, GovernanceError, StorageError
 from governance import store
-from governance.places import project_root, resolve
+from governance.places import resolve
 from governance.registry import read_registry
 from pipelines.ui import server_command, server_environment
 
@@ -97,18 +98,26 @@ def test_addresses_resolve_below_the_root(tmp_path):
     assert resolve("signals:/a/b", tmp_path) == tmp_path.resolve() / "mlruns/artifacts/a/b"
 
 
-def test_the_root_is_named_or_found_or_where_the_package_lies(tmp_path, monkeypatch):
+def test_the_root_is_named_or_found_and_never_guessed(tmp_path, monkeypatch):
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     checkout = tmp_path / "checkout"
     (checkout / "deep/er").mkdir(parents=True)
     for name in ("dvc.yaml", "params.yaml"):
         (checkout / name).write_text("")
     monkeypatch.delenv("SIGNALS_ROOT", raising=False)
     monkeypatch.chdir(checkout / "deep/er")
-    assert project_root() == checkout
+    assert find_root() == checkout
+    assert resolve("signals:/a") == checkout / "mlruns/artifacts/a"
     monkeypatch.chdir(tmp_path)
-    assert (project_root() / "governance/places.py").is_file()
-    monkeypatch.setenv("SIGNALS_ROOT", str(tmp_path))
-    assert project_root() == tmp_path
+    for name in (None, str(tmp_path), str(tmp_path / "nowhere")):
+        if name:
+            monkeypatch.setenv("SIGNALS_ROOT", name)
+        for ask in (find_root, lambda: resolve("signals:/a"), lambda: get_artifact_repository("signals:/a")):
+            with pytest.raises(ConfigError, match="change to one or set SIGNALS_ROOT"):
+                ask()
+    monkeypatch.setenv("SIGNALS_ROOT", str(checkout))
+    assert find_root() == checkout
 
 
 def test_mlflow_reads_a_moved_checkout(governed):
