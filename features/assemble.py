@@ -57,22 +57,32 @@ def assemble(tables: Mapping[str, pd.DataFrame], dates: Dates, rule: UniverseRul
         fields=fields,
         universe=universe(fields, rule),
         company=companies(fields),
-        sector=sector_codes(tables.get("securities"), symbols),
+        sector=group_codes(tables.get("securities"), "sector", symbols),
         events={name: _events(table, dates, symbols) for name, table in _event_tables(tables).items()},
         series=_series(tables["macro"], dates) if "macro" in tables else {},
     )
 
 
-def sector_codes(securities: pd.DataFrame | None, symbols: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Integer code of each symbol's sector in the sorted list of the table's sectors; -1 where unknown."""
-    if securities is None:
+def group_codes(securities: pd.DataFrame | None, column: str, symbols: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Code of each symbol's group in the sorted list of all groups of the table; -1 where unknown or empty.
+
+    Parameters
+    ----------
+    securities : DataFrame, optional
+        One row per symbol.
+    column : str
+        Names the groups: "sector" or "industry"; nothing is known where the table has no such column.
+    symbols : (N,) array of str
+        In the order wanted.
+    """
+    if securities is None or column not in securities:
         return np.full(len(symbols), -1, dtype=np.int64)
-    labels = securities.set_index("symbol")["sector"]
+    labels = securities.set_index("symbol")[column]
     if labels.index.has_duplicates:
         raise DataError(
             f"table 'securities': symbol {labels.index[labels.index.duplicated()][0]!r} occurs twice: keep one row"
         )
-    names = sorted(labels.dropna().unique())
+    names = sorted(set(labels.dropna()) - {""})
     return pd.Index(names, dtype=object).get_indexer(pd.Index(labels.reindex(symbols), dtype=object)).astype(np.int64)
 
 

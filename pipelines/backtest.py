@@ -20,6 +20,7 @@ from pipelines.layout import BACKTEST, CLEAN, FEATURES, STACK
 from pipelines.own_signals import read_own
 from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
+from pipelines.tables import read_securities
 from portfolio.backtest import backtest
 from portfolio.book_figures import book_figures, positions
 from portfolio.book_rule import BookRule
@@ -89,9 +90,7 @@ def _inputs(
 ) -> tuple[Market, Signals]:
     p_stress = walk_forward_stress(market_return(panel), starts, settings.stack.regimes or RegimeRule())
     features = read_features(FEATURES, panel, settings.features, wanted_features(book))
-    file = CLEAN / "securities.parquet"
-    securities = read_parquet(file) if file.is_file() else None
-    horizon = settings.target.horizon
+    securities, horizon = read_securities(CLEAN), settings.target.horizon
     return book_inputs(panel, rows, p_stress, features, securities, rule=settings.portfolio, horizon=horizon)
 
 

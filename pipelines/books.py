@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from core.files import read_json
+from features.assemble import group_codes
 from features.panel import Panel, spread
 from features.returns import market_return, returns_over
 from features.store import KEYS, read_values
@@ -85,7 +86,7 @@ def book_inputs(
         index_return=np.nan_to_num(index),
         delisted=long_gone(panel["close"]),
         sector=panel.sector,
-        industry=industry_codes(securities, panel.symbols),
+        industry=group_codes(securities, "industry", panel.symbols),
         factors=exposures(returns, index, panel["close"] * panel["volume"], panel.universe, further),
         index_volatility=known.index_volatility,
     )
@@ -103,11 +104,3 @@ def book_inputs(
         panic=known.panic,
     )
     return market, signals
-
-
-def industry_codes(securities: pd.DataFrame | None, symbols: NDArray[np.str_]) -> NDArray[np.int64]:
-    """`(N,)` code of each symbol's industry, -1 where unknown."""
-    if securities is None or "industry" not in securities:
-        return np.full(len(symbols), -1, dtype=np.int64)
-    named = securities.set_index("symbol")["industry"].reindex(symbols)
-    return pd.factorize(named.where(named != ""), sort=True)[0].astype(np.int64)

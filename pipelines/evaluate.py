@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from core.files import atomic_directory, atomic_file, read_json, read_parquet, write_json, write_parquet, write_text
 from features.kernels import rolling_mean
-from features.panel import Panel
+from features.panel import Panel, positions
 from features.returns import market_return
 from models.evaluation import Evaluation, evaluate
 from pipelines.layout import BACKTEST, CLEAN, DATASET, REPORTS, STACK, TRAIN, TUNE
 from pipelines.panels import load_panel
 from pipelines.stage import Settings, run_stage
+from pipelines.tables import read_outcomes, read_securities, sectors_of
 from reporting.evaluation import evaluation_page
 
 SIZE_SESSIONS = 63
@@ -32,7 +33,7 @@ def main(settings: Settings) -> None:
     result = evaluate(
         # Judged by the layers' names; the letters are for those who read signals.
         signals.rename(columns={column: f"signal_{layer}" for layer, column in meta["columns"].items()}),
-        load_outcomes(panel),
+        label_outcomes(panel),
         trials={layer: read_parquet(TUNE / layer / "returns.parquet") for layer in layers},
         equity=read_parquet(BACKTEST / "daily.parquet"),
         backtest=read_json(BACKTEST / "summary.json"),
@@ -68,24 +69,12 @@ def read_by_layer(layers: Sequence[str], name: str) -> dict[str, Any]:
     return {layer: read_json(path) for layer, path in files.items() if path.is_file()}
 
 
-def load_outcomes(panel: Panel) -> pd.DataFrame:
+def label_outcomes(panel: Panel) -> pd.DataFrame:
     """Outcome, sector and size of every row of the dataset, by date and symbol."""
-    rows = read_parquet(DATASET / "rows.parquet", columns=["session", "symbol", "forward", "raw"])
-    dates = read_parquet(DATASET / "sessions.parquet")["date"].to_numpy()
-    symbols = read_parquet(DATASET / "symbols.parquet")
-    names = symbols["symbol"].to_numpy()
-    sector = label_sectors(symbols["symbol"], read_sectors())
-    size = pd.DataFrame(traded_size(panel), panel.dates, panel.symbols).reindex(index=dates, columns=names).to_numpy()
-    return pd.DataFrame(
-        {
-            "date": dates[rows["session"]],
-            "symbol": names[rows["symbol"]],
-            "forward": rows["forward"],
-            "raw": rows["raw"],
-            "sector": sector[rows["symbol"]],
-            "size": size[rows["session"], rows["symbol"]],
-        }
-    )
+    rows = read_outcomes(DATASET, ("forward", "raw"))
+    session, symbol = positions(rows, panel.dates, panel.symbols)
+    sectors = label_sectors(pd.Series(panel.symbols), sectors_of(read_securities(CLEAN)))
+    return rows.assign(sector=sectors[symbol], size=traded_size(panel)[session, symbol])
 
 
 def traded_size(panel: Panel) -> NDArray[np.float64]:
@@ -101,13 +90,6 @@ def label_sectors(symbols: pd.Series, sectors: Mapping[str, str]) -> NDArray[np.
     """Sector of each symbol by name, `Unknown` where it has none."""
     found = symbols.map(sectors).astype(object)
     return found.where(found.notna(), "Unknown").to_numpy()
-
-
-def read_sectors() -> dict[str, str]:
-    """Sector by symbol; empty where the source has no securities table."""
-    if not (CLEAN / "securities.parquet").is_file():
-        return {}
-    return dict(read_parquet(CLEAN / "securities.parquet", columns=["symbol", "sector"]).to_numpy())
 
 
 def write_plots(result: Evaluation) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from features.panel import Panel
@@ -41,11 +40,3 @@ def holdings(panel: Panel, sectors: Mapping[str, str], weights: NDArray[np.float
         returns=returns,
         loadings=loadings(returns, market_return(panel), styles),
     )
-
-
-def sectors_of(securities: pd.DataFrame | None) -> dict[str, str]:
-    """Sector by symbol; those that have none are left out."""
-    if securities is None:
-        return {}
-    known = securities.dropna(subset="sector")
-    return dict(zip(known["symbol"], known["sector"], strict=True))

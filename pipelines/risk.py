@@ -25,9 +25,10 @@ from pipelines.asof import AsOf, read_as_of
 from pipelines.books import BOOK_TABLES, book_inputs, wanted_features
 from pipelines.console import Printer
 from pipelines.day import last_rows
-from pipelines.holdings import holdings, sectors_of
+from pipelines.holdings import holdings
 from pipelines.layout import BACKTEST, PREVIEW, PREVIEW_RISK, RISK, SIGNALS
 from pipelines.params import Settings, load_settings
+from pipelines.tables import sectors_of
 from portfolio.book_risk import HISTORY, BookRisk, book_risk
 from portfolio.conditions import TRAILING
 from portfolio.performance import DrawdownState, checked_daily, drawdown_state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,3 +36,39 @@ def read_tables(folder: Path) -> dict[str, pd.DataFrame]:
     tables = {name: read_parquet(folder / name) for name in BY_YEAR if (folder / name).is_dir()}
     tables |= {file.stem: read_parquet(file) for file in sorted(folder.glob("*.parquet"))}
     return tables
+
+
+def read_securities(folder: Path) -> pd.DataFrame | None:
+    """The table of securities in a folder of clean tables; None where the source has none."""
+    file = folder / "securities.parquet"
+    return read_parquet(file) if file.is_file() else None
+
+
+def sectors_of(securities: pd.DataFrame | None) -> dict[str, str]:
+    """Sector by symbol; those that have none, or an empty one, are left out."""
+    if securities is None:
+        return {}
+    known = securities[securities["sector"].notna() & (securities["sector"] != "")]
+    return dict(zip(known["symbol"], known["sector"], strict=True))
+
+
+def read_outcomes(folder: Path, values: Sequence[str] = ("forward",)) -> pd.DataFrame:
+    """Outcomes of the dataset's rows, by date and symbol.
+
+    Parameters
+    ----------
+    folder : Path
+        Written by the stage `dataset`.
+    values : Sequence[str], default ("forward",)
+        Columns wanted: `forward` is the residual return, `raw` the total.
+
+    Returns
+    -------
+    DataFrame
+        `date, symbol` and the values, in the order of the dataset.
+    """
+    rows = read_parquet(folder / "rows.parquet", columns=["session", "symbol", *values])
+    dates = read_parquet(folder / "sessions.parquet", columns=["date"])["date"].to_numpy()
+    names = read_parquet(folder / "symbols.parquet", columns=["symbol"])["symbol"].to_numpy()
+    keys = {"date": dates[rows["session"]], "symbol": names[rows["symbol"]]}
+    return pd.DataFrame({**keys, **{name: rows[name] for name in values}})

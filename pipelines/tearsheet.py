@@ -15,11 +15,12 @@ from features.panel import pivot
 from governance.reports import MADE_OF, digests
 from market.catalogue import load_catalogue
 from pipelines.console import Printer
-from pipelines.holdings import holdings, sectors_of
+from pipelines.holdings import holdings
 from pipelines.layout import BACKTEST, BUNDLE, CLEAN, REPORTS, TEAR_SHEET
 from pipelines.panels import load_panel
 from pipelines.params import Settings, load_settings
 from pipelines.stages import out_of_date
+from pipelines.tables import read_securities, sectors_of
 from portfolio.book_risk import LEVELS, BookRisk, book_risk
 from portfolio.forecasts import DEFAULT, MIN_JUDGED, Judged, judge
 from portfolio.value_at_risk.base import WINDOW
@@ -124,8 +125,7 @@ def _last_book(
 ) -> tuple[BookRisk | None, list[str]]:
     """Risk of the weights that the backtest asked for at its last session that holds something."""
     panel = load_panel(root / CLEAN, settings.universe)
-    file = root / CLEAN / "securities.parquet"
-    sectors = sectors_of(read_parquet(file, columns=["symbol", "sector"]) if file.is_file() else None)
+    sectors = sectors_of(read_securities(root / CLEAN))
     asked = positions[positions["target"] != 0]
     if asked.empty:
         return None, ["the book at the end: the backtest never asked for a position"]

@@ -17,6 +17,7 @@ from pipelines.console import Printer
 from pipelines.layout import DATASET, RAW, RECOVERY, STACK
 from pipelines.params import Settings, load_settings
 from pipelines.stages import out_of_date
+from pipelines.tables import read_outcomes
 from reporting.page import format_value
 from sources.providers.simulated import Simulated
 from sources.simulation.archive import TRUTH
@@ -48,7 +49,7 @@ def truth(root: Path, printer: Printer | None = None) -> None:
     meta, signals = read_json(root / STACK / "meta.json"), read_parquet(root / STACK / "oof.parquet")
     warn_of_other_run(settings, printer)
     known = load_truth(settings, signals["date"].min())
-    rows = join_truth(signals, load_outcomes(root / DATASET), known)
+    rows = join_truth(signals, read_outcomes(root / DATASET), known)
     models = {"stack": "signal", **meta["columns"]}
     horizon = settings.target.horizon
     result = recover(rows, models, horizon=horizon, min_names=settings.evaluation.min_names)
@@ -106,14 +107,6 @@ def load_truth(settings: Settings, first: Any = None) -> pd.DataFrame:
         return Simulated(None, parse(SimulationParams, settings.provider, "data.simulated")).truth()
     filters = None if first is None else [("date", ">=", first)]
     return read_parquet(settings.root / settings.data.path / TRUTH, filters=filters)
-
-
-def load_outcomes(folder: Path) -> pd.DataFrame:
-    """Residual forward return of the dataset's rows, by date and symbol."""
-    rows = read_parquet(folder / "rows.parquet", columns=["session", "symbol", "forward"])
-    dates = read_parquet(folder / "sessions.parquet")["date"].to_numpy()
-    names = read_parquet(folder / "symbols.parquet")["symbol"].to_numpy()
-    return pd.DataFrame({"date": dates[rows["session"]], "symbol": names[rows["symbol"]], "forward": rows["forward"]})
 
 
 def for_machines(result: Recovery, horizon: int) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import pytest
 
 from core.errors import ConfigError, DataError, LeakageError
 from core.params import Params
-from features.assemble import SERIES_STALE, assemble, sector_codes
+from features.assemble import SERIES_STALE, assemble, group_codes
 from features.cleaning_invariance import _panel_difference
 from features.panel import Events, Panel, pivot
 from features.registry import FAMILIES, Family, Feature, build_features
 from features.universe import UniverseRule, universe
+from pipelines.evaluate import label_sectors
+from pipelines.tables import sectors_of
 
 DATES = pd.bdate_range("2012-01-02", periods=700).to_numpy("datetime64[D]")
 RULE = UniverseRule(min_dollar_volume=1e5, coverage_sessions=63, break_sessions=63)
@@ -47,7 +49,21 @@ def test_a_window_equals_its_own_assembly(tables, panel):
 
 def test_sectors_are_codes_of_sorted_names(panel):
     assert panel.sector[:6].tolist() == [0, -1, 2, 3, 0, 1]
-    assert sector_codes(None, panel.symbols).tolist() == [-1] * 24
+    assert group_codes(None, "sector", panel.symbols).tolist() == [-1] * 24
+
+
+@pytest.mark.parametrize("column", ["sector", "industry"])
+def test_sectors_and_industries_are_grouped_alike(column):
+    named = {"A": "Energy", "B": "", "C": None, "D": "Banks", "E": "Energy", "Z": "Air"}
+    table = pd.DataFrame({"symbol": list(named), column: list(named.values())})
+    symbols = np.array(["D", "A", "B", "C", "E", "F"])
+    codes = group_codes(table, column, symbols)
+    assert codes.tolist() == [1, 2, -1, -1, 2, -1]
+    assert group_codes(table.drop(columns=column), column, symbols).tolist() == [-1] * 6
+    if column == "sector":
+        assert sectors_of(table) == {"A": "Energy", "D": "Banks", "E": "Energy", "Z": "Air"}
+        known = label_sectors(pd.Series(symbols), sectors_of(table)) != "Unknown"
+        assert known.tolist() == (codes >= 0).tolist()
 
 
 def test_series_are_as_of_and_go_stale():
@@ -78,7 +94,7 @@ def test_bad_tables_are_refused(tables):
         assemble({"prices": prices, "filings": event}, DATES, RULE)
     doubled = pd.concat([tables["securities"]] * 2)
     with pytest.raises(DataError, match=r"'securities'.*twice"):
-        sector_codes(doubled, panel_symbols)
+        group_codes(doubled, "sector", panel_symbols)
     with pytest.raises(DataError, match="not in the panel"):
         pivot(prices, "close", DATES, panel_symbols)
     nobody = prices.assign(symbol=prices["symbol"].where(prices.index > 0))
