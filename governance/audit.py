@@ -19,6 +19,7 @@ from governance.keys import KeyRing, read_ring
 from governance.ledger import Ledger
 from governance.outputs import output_problems
 from governance.places import KEYS, LEDGER
+from governance.policy import uncommitted_rules
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.snapshot import agree, alias_doubts, ledger_doubts, settled
 from governance.state import State
@@ -114,7 +115,8 @@ def audit(
         "versions": len(state.registrations),
         "sessions": len(outputs),
     }
-    return Audit(checked, tuple(broken), tuple(_notes(policy, chain, registry, state)), chain.head)
+    notes = [*_notes(policy, chain, registry, state), *uncommitted_rules(root)]
+    return Audit(checked, tuple(broken), tuple(notes), chain.head)
 
 
 def _signatures(chain: Chain, ring: KeyRing, required: bool) -> Iterator[Finding]:
@@ -180,6 +182,12 @@ def _champions(
 def _notes(policy: GovernanceRule, chain: Chain, registry: Registry, state: State) -> Iterator[str]:
     if state.stop is not None:
         yield str(state.stop)
+    if state.champion is not None:
+        promoted = state.champion.payload
+        under = promoted.get("policy", "not recorded")[:12]
+        if under != policy.digest[:12]:
+            now = policy.digest[:12]
+            yield f"version {promoted['version']} was promoted under the gates {under}; those of now are {now}"
     decisions = chain.of_kind(*DECISIONS)
     unsigned = sum(not record.signature for record in decisions)
     if unsigned and not policy.require_signatures:

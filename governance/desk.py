@@ -19,6 +19,7 @@ from governance.gates import GovernanceRule
 from governance.keys import PrivateKey, pen_for
 from governance.ledger import Ledger
 from governance.places import LEDGER
+from governance.policy import uncommitted_rules
 from governance.registry import Registry, read_registry
 from governance.snapshot import ledger_doubts
 from governance.state import State
@@ -96,5 +97,5 @@ def open_desk(root: Path, policy: GovernanceRule) -> Iterator[Desk]:
         chain = ledger.read()
         registry = read_registry(root, policy.model)
         state = read_state(root, chain, policy.require_signatures)
-        notes += [*ledger_doubts(root, chain, registry, datetime.now(UTC)), *state.doubts]
+        notes += [*ledger_doubts(root, chain, registry, datetime.now(UTC)), *state.doubts, *uncommitted_rules(root)]
         yield Desk(root, policy, client, ledger, state, registry, notes)

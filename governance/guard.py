@@ -218,6 +218,9 @@ def approval_problems(state: State, promotion: Record, registration: Record, req
             return ["it was promoted with other files than it is registered with"]
         if not state.is_review_of(review, registration):
             return ["the approval it names is one of another registration or of other files"]
+    policy = registration.payload.get("policy")
+    if promotion.payload.get("policy", policy) != policy:
+        return ["it was promoted under other gates than it was registered under"]
     author = registration.payload["author"]
     if require_second_person and state.is_by_author(review.actor, review.key, int(registration.payload["version"])):
         return [f"it was approved by its own author, {author}"]

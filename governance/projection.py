@@ -25,6 +25,7 @@ from governance.keys import pen_for
 from governance.ledger import Ledger
 from governance.packing import log_model
 from governance.places import APART, LEDGER, resolve
+from governance.policy import uncommitted_rules
 from governance.registry import Registry, read_registry
 from governance.reports import log_tear_sheet
 from governance.seal import broken, seal
@@ -93,7 +94,7 @@ def project(
         notes = synced(root, policy, client)
         ledger = Ledger(root / LEDGER)
         state = read_state(root, ledger.read(), policy.require_signatures)
-        notes += state.doubts
+        notes += [*state.doubts, *uncommitted_rules(root)]
         digest = manifest["digest"]
         evidence = gather(root, training, lineage, state, digest, horizon)
         trials = trial_digests(training.tune)

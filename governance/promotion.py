@@ -155,6 +155,11 @@ def promote(
         waivers = desk.state.waivers(version, now.date())
         problems = [f"gate {gate['gate']} fails ({gate['detail']})" for gate in failed if gate["gate"] not in waivers]
         problems += _approval_missing(desk, version)
+        if registration.get("policy") != policy.digest:
+            problems.append(
+                "the gates of now (params.yaml: governance) are not those that it was registered under: put them back, "
+                "or `signals register` again and have it reviewed"
+            )
         problems += [*row_problems(desk.registry, version, registration), *altered]
         if problems:
             raise GovernanceError(f"version {version} may not be promoted: {'; '.join(problems)}")
@@ -164,6 +169,7 @@ def promote(
             "bundle_digest": registration["bundle_digest"],
             "model_digest": model_digest(seen),
             "registration": seen.seq,
+            "policy": policy.digest,
             "approval": approval.seq if approval else None,
             "approved_by": approval.actor if approval else None,
             "failed": failed,

@@ -314,3 +314,50 @@ def test_evidence_swapped_after_its_check_is_not_compared_with(world, monkeypatc
     assert champion.daily_ic.equals(whole)
     with pytest.raises(GovernanceError, match=r"daily_ic\.parquet was changed"):
         evidence.champion_of(world.root, state)
+
+
+def loosened(policy, gate, bound):
+    gates = [g.model_copy(update={"min": bound}) if g.name == gate else g for g in policy.gates]
+    return policy.model_copy(update={"gates": gates})
+
+
+@pytest.mark.parametrize(("gate", "bound"), [("rank_ic_t", 10.0), ("rank_ic_t", 0.1), ("beats_champion", -1.0)])
+def test_the_gates_of_a_promotion_are_those_of_the_registration(world, gate, bound):
+    """Stricter or looser, for good or for the moment of the promotion."""
+    kept, world.policy = world.policy, loosened(world.policy, gate, bound)
+    refuse_promotion(world, 2, "are not those that it was registered under: put them back")
+    world.policy = kept
+    assert world.promote(2).record.payload["policy"] == registered(world, 2).payload["policy"] == kept.digest
+    assert findings(world) == ""
+    world.policy = loosened(world.policy, gate, bound)
+    notes = audit(world.root, world.policy, world.root / "signals").notes
+    assert any(f"promoted under the gates {kept.digest[:12]}; those of now" in note for note in notes)
+
+
+def test_a_signed_promotion_under_other_gates_is_refused_by_the_guard(world):
+    review, record = world.ledger().read().of_kind("reviewed")[1], registered(world, 2)
+    latest = world.ledger().read().of_kind("promoted")[-1].payload
+    same = {"version": 2, "bundle_digest": record.payload["bundle_digest"], "approval": review.seq}
+    bound = {"model_digest": review.payload["model_digest"], "registration": record.seq, "policy": "0" * 64}
+    world.ledger().append("promoted", OLGA, {**latest, **same, **bound}, pen(world, OLGA))
+    served = serving(world.root, require_signatures=True)
+    assert (served.version, "under other gates" in served.warnings[0]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "note"),
+    [
+        ("params.yaml", "min: 3.0", "min: 0.1", "the block governance has changes that are not committed"),
+        ("params.yaml", "planted_ic: 0.1", "planted_ic: 0.2", ""),
+        ("keys.yaml", "keys:", "keys: # mine", "keys.yaml has changes that are not committed"),
+    ],
+)
+def test_uncommitted_gates_and_keys_are_said(world, file, old, new, note):
+    path = world.root / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    said = world.register().notes, world.promote(2).notes, audit(world.root, world.policy, world.root / "signals").notes
+    prefix = "params.yaml: " if file == "params.yaml" else ""
+    for notes in said:
+        assert [part for part in notes if "not committed" in part] == ([prefix + note] if note else [])

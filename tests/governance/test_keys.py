@@ -196,6 +196,9 @@ def test_old_unsigned_decisions_count_until_signatures_are_required(governed, ho
     assert served.warnings == ()
     told = audit(governed.root, governed.policy, governed.root / "signals")
     assert [finding.check for finding in told.broken] == []
-    assert told.notes == ("3 of 5 decisions are not signed and do not count",)
+    assert told.notes == (
+        "3 of 5 decisions are not signed and do not count",
+        "keys.yaml has changes that are not committed",
+    )
     promotion.rollback(governed.root, governed.policy, "Olga Operator", "a drill")
     assert keys.verifies(governed.ledger().read().records[-1])

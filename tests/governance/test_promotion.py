@@ -91,9 +91,11 @@ def test_the_author_may_not_approve_under_any_spelling(governed, by):
 
 def test_without_the_second_person_rule_the_author_may(governed):
     governed.policy = governed.policy.model_copy(update={"require_second_person": False})
-    governed.approve(2, AUTHOR)
-    governed.promote(2)
-    assert serving(governed.root, require_second_person=False).version == 2
+    governed.train(weight=3.0, rank_ic=0.07, seed=3)
+    assert governed.register().version == 3
+    governed.approve(3, AUTHOR)
+    governed.promote(3)
+    assert serving(governed.root, require_second_person=False).version == 3
     served = serving(governed.root)
     assert served.version == 1
     assert "its own author" in served.warnings[0]
