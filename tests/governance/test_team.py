@@ -112,8 +112,11 @@ def test_a_trainer_keeps_runs_and_can_neither_approve_promote_nor_overwrite(team
         lambda: client.set_model_version_tag(MODEL, "2", "gates.verdict", "pass"),
         lambda: client.log_metric(row.run_id, "test.stack.rank_ic", 1.0),
         lambda: client.delete_model_version(MODEL, "2"),
+        lambda: client.create_experiment("x", artifact_location=f"/{world.root}/mlruns/artifacts/{MODEL}"),
+        lambda: client.create_experiment("x", artifact_location="signals/date=2017-12-26"),
+        lambda: client.create_experiment("x", artifact_location="mlflow-artifacts:/0"),
     ):
-        with pytest.raises(MlflowException, match=r"Permission denied|signals register"):
+        with pytest.raises(MlflowException, match=r"Permission denied|signals register|leave artifact_location"):
             attempt()
     place = f"{address}/api/2.0/mlflow-artifacts/artifacts/{row.location.removeprefix('signals:/')}/artifacts/bundle/x"
     login = base64.b64encode(f"{TRAINER}:{password(TRAINER)}".encode()).decode()
@@ -130,6 +133,9 @@ def test_a_trainer_keeps_runs_and_can_neither_approve_promote_nor_overwrite(team
 @pytest.mark.slow
 @needs_postgres
 def test_an_approver_decides_from_another_machine(team, monkeypatch, capsys):
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
     world, address = team
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     log_in(monkeypatch, VIEWER)
@@ -141,6 +147,9 @@ def test_an_approver_decides_from_another_machine(team, monkeypatch, capsys):
     log_in(monkeypatch, APPROVER)
     with pytest.raises(GovernanceError, match="nobody has approved it"):
         remote.promote(address, MODEL, "candidate", None, "")
+    client = MlflowClient(tracking_uri=address, registry_uri=address)
+    with pytest.raises(MlflowException, match="acts on"):
+        client.set_registered_model_tag(MODEL, "mlflow.prompt.is_prompt", "true")
     remote.review(address, MODEL, "candidate", "approved", None, "stable by year")
     done = signals(world, address, APPROVER, "promote", "candidate")
     assert (done.returncode, done.stderr) == (0, "")
