@@ -23,7 +23,7 @@ from governance.policy import uncommitted_rules
 from governance.registry import LEDGER_HEAD, Registry, read_registry
 from governance.snapshot import agree, alias_doubts, ledger_doubts, settled
 from governance.state import State
-from governance.sync import version_tags
+from governance.sync import is_reserved, version_tags
 from governance.trust import DECISIONS, doubts_of, is_past, read_state, signed_since
 
 
@@ -149,6 +149,11 @@ def _unheard_of(registry: Registry, chain: Chain) -> list[int]:
 
 def _versions(root: Path, registry: Registry, state: State) -> Iterator[Finding]:
     """Rows, tags and stored bytes of every version."""
+    acts = "the tag {} is one that MLflow acts on: the next governance command removes it".format
+    yield from (Finding("database", "model", acts(key)) for key in sorted(filter(is_reserved, registry.tags)))
+    for version, row in sorted(registry.versions.items()):
+        for key in sorted(filter(is_reserved, row.tags)):
+            yield Finding("database", f"version {version}", acts(key))
     for version, record in sorted(state.registrations.items()):
         where = f"version {version}"
         yield from (Finding("version", where, what) for what in file_problems(root, record.payload))

@@ -6,6 +6,7 @@ import pytest
 
 from core.errors import GovernanceError
 from governance import promotion
+from governance.audit import audit
 from governance.guard import serving
 from governance.registry import read_registry
 from governance.state import State
@@ -326,6 +327,15 @@ def test_a_hidden_model_is_found_again_by_every_decision(governed, name):
     assert sum("one that MLflow acts on: removed" in note for note in made.notes) == 4
     registry = read_registry(governed.root, MODEL)
     assert not [key for key in (*registry.tags, *registry.versions[2].tags) if "mlflow" in key]
+
+
+def test_the_audit_names_the_tags_that_hide_a_model(governed):
+    hidden(governed)
+    broken = audit(governed.root, governed.policy, governed.root / "signals").broken
+    assert [finding.where for finding in broken] == ["model", "model", "version 2", "version 2"]
+    assert all("one that MLflow acts on" in finding.what for finding in broken)
+    governed.approve(2)
+    assert audit(governed.root, governed.policy, governed.root / "signals").broken == ()
 
 
 @pytest.mark.parametrize("name", ["review", "promote", "freeze", "unfreeze", "rollback"])
