@@ -49,6 +49,11 @@ class DvcLock:
         """Whether stages write a path, or something below it."""
         return any(out == path or out.startswith(f"{path}/") for out in self.outs)
 
+    def wrote(self, path: str, stages: Sequence[str]) -> bool:
+        """Whether one of the stages writes a path, or a folder that it is in."""
+        outs = (out["path"] for stage in stages for out in self.stages[stage].get("outs", ()))
+        return any(f"{path}/".startswith(f"{out.rstrip('/')}/") for out in outs)
+
     def given(self, stage: str) -> Iterator[Mapping[str, Any]]:
         """Dependencies of a stage that no stage writes: code, and data from outside."""
         return (dep for dep in self.stages[stage].get("deps", ()) if not self.made(dep["path"]))
@@ -108,7 +113,7 @@ class DvcLock:
                 if lookup(params, key) != value:
                     wrong[f"{PARAMS}:{key}"] = f"{PARAMS}: {key} is not what {name} ran with"
             for out in locked.get("outs", ()) if outs else ():
-                if "md5" in out and now(out["path"]) != out["md5"]:
+                if now(out["path"]) != out.get("md5", ""):
                     wrong.setdefault(out["path"], f"{out['path']} is not what {name} wrote")
         return {name: wrong for name, wrong in found.items() if wrong}
 
@@ -163,8 +168,10 @@ def _names(root: Path, stage: Mapping[str, Any]) -> dict[str, list[str]]:
 
     params = stage.get("params") or ()
     keys = params[PARAMS.name] if isinstance(params, Mapping) else params
-    paths = {part: sorted(path(entry) for entry in stage.get(part) or ()) for part in ("deps", "outs")}
-    return {**paths, "params": sorted(keys)}
+    # dvc.yaml declares metrics and plots apart; dvc.lock names them among the outs.
+    outs = [entry for part in ("outs", "metrics", "plots") for entry in stage.get(part) or ()]
+    deps = stage.get("deps") or ()
+    return {"deps": sorted(map(path, deps)), "outs": sorted(map(path, outs)), "params": sorted(keys)}
 
 
 def _upstream(root: Path, declared: Mapping[str, Mapping[str, Any]], last: str) -> list[str]:

@@ -106,7 +106,8 @@ class Evidence:
     Parameters
     ----------
     invariances
-        Content of reports/invariances.json: ok, checked (count), failed (rows of feature, invariance).
+        Content of reports/invariances.json: ok, checked (count), failed (rows of feature, invariance), features
+        (names), invariances (by name, whether all hold). Every feature of the lineage must be proven in every way.
     daily_ic
         One row a session: `date` and one column of daily rank IC a layer and the stack.
     horizon
@@ -183,14 +184,27 @@ def _measure(evidence: Evidence, rule: GateRule) -> _Finding:
 
 
 def _invariances(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:
-    report = evidence.invariances
+    # Imported here: it brings the features, which no other gate needs.
+    from features.invariance import INVARIANCES
+
+    report = evidence.invariances if isinstance(evidence.invariances, Mapping) else {}
     checked, failed = report.get("checked"), report.get("failed")
-    if not checked or failed is None:
+    if not isinstance(checked, int) or not checked or not isinstance(failed, list):
         return _Finding(False, f"{NOT_MEASURED}: reports/invariances.json holds no check")
     if failed or report.get("ok") is not True:
         first = failed[0] if failed else {}
         detail = f"{len(failed)} of {checked} broken, first {first.get('feature')}: {first.get('invariance')}"
         return _Finding(False, detail, float(len(failed)))
+    used = {feature["name"] for feature in evidence.lineage.get("features") or ()}
+    proven, kinds = set(report.get("features") or ()), report.get("invariances") or {}
+    lacking = [f"feature {name}" for name in sorted(used - proven)]
+    lacking += [f"invariance {kind}" for kind in INVARIANCES if kinds.get(kind) is not True]
+    if lacking:
+        more = f" (and {len(lacking) - 1} more)" if lacking[1:] else ""
+        return _Finding(False, f"{NOT_MEASURED}: reports/invariances.json says nothing of {lacking[0]}{more}")
+    if checked < len(used) * len(INVARIANCES):
+        detail = f"{checked} checks, {len(used)} features need {len(INVARIANCES)} each"
+        return _Finding(False, f"{NOT_MEASURED}: {detail}")
     return _Finding(True, f"all {checked} checks hold", 0.0)
 
 
@@ -210,7 +224,7 @@ def _lineage(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Fin
         return _Finding(False, f"{NOT_MEASURED}: the lineage says nothing about its completeness")
     if problems:
         return _Finding(False, "; ".join(problems), float(len(problems)))
-    return _Finding(True, "commit, lock, params, data and libraries recorded; the bundle is the one in dvc.lock", 0.0)
+    return _Finding(True, "commit, lock, params, data and libraries recorded; all files are those of dvc.lock", 0.0)
 
 
 def _beats_champion(evidence: Evidence, rule: GateRule, policy: GovernanceRule) -> _Finding:

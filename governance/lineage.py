@@ -20,8 +20,8 @@ from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from core.params import lookup
 from core.text import shown
-from governance.dvc_lock import DvcLock, folder_md5, problems
-from governance.git import ask
+from governance.dvc_lock import DvcLock, problems
+from governance.git import ask, changed_paths
 from governance.people import LONGEST_NAME
 from sources.providers.files import table_files
 
@@ -37,6 +37,7 @@ def collect_lineage(
     tables: Path | None = None,
     trials: Mapping[str, int] | None = None,
     holdout_openings: int = 0,
+    reports: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Gather the lineage of a bundle.
 
@@ -45,7 +46,7 @@ def collect_lineage(
     root
         Checkout with params.yaml, dvc.yaml and dvc.lock.
     bundle
-        Folder of the bundle, to be compared with what dvc.lock says it is.
+        Folder of the bundle. It, and every other file that a stage wrote, is compared with what dvc.lock says it is.
     features
         Declaration of each feature, with at least `name`, `family` and `lookback`.
     tables
@@ -54,6 +55,8 @@ def collect_lineage(
         Trials spent per layer.
     holdout_openings
         Times that a final holdout was opened before.
+    reports
+        Files that the version is judged by, which stages must have written.
 
     Returns
     -------
@@ -85,9 +88,12 @@ def collect_lineage(
         "platform": platform.platform(),
         "numerics": numerics.describe(),
     }
-    lineage["problems"] = _missing(lineage, root, bundle, lock)
+    lineage["problems"] = _missing(lineage)
     if lock_text:
-        lineage["problems"] += problems(lock.changes(root, pipeline, params))
+        names = [path.relative_to(root).as_posix() for path in (bundle, *reports)]
+        unwritten = [name for name in names if not lock.wrote(name, live)]
+        lineage["problems"] += [f"{name} is written by no stage of dvc.lock" for name in unwritten]
+        lineage["problems"] += problems(lock.changes(root, pipeline, params, outs=True))
     return lineage
 
 
@@ -105,7 +111,7 @@ def _login() -> str:
         return f"uid-{os.getuid()}"
 
 
-def _missing(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock) -> list[str]:
+def _missing(lineage: Mapping[str, Any]) -> list[str]:
     missing = []
     if not lineage["git"]["commit"]:
         missing.append("no git commit")
@@ -118,25 +124,17 @@ def _missing(lineage: Mapping[str, Any], root: Path, bundle: Path, lock: DvcLock
         missing.append(f"no digest of the code of feature {unknown[0]}{more}")
     if not lineage["trials"]["total"]:
         missing.append("no tuning trials counted")
-    if lineage["dvc_lock"]:
-        recorded = lock.outs.get(lineage["bundle"])
-        if recorded is None:
-            missing.append("dvc.lock does not name the bundle")
-        elif recorded["md5"] != folder_md5(bundle):
-            missing.append("the bundle on disk is not the one dvc.lock records: run `dvc repro`")
     return missing
 
 
 def _git_state(root: Path, recorded: Sequence[str]) -> dict[str, Any]:
     """Commit and uncommitted paths, less the files whose content the lineage records itself."""
     commit = ask(root, "rev-parse", "HEAD")
-    listing = ask(root, "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", ".")
-    prefix = ask(root, "rev-parse", "--show-prefix") or ""
-    if commit is None or listing is None:
+    paths = changed_paths(root)
+    if commit is None or paths is None:
         return {"commit": None, "clean": False, "changed": []}
     known = (PARAMS.name, "dvc.lock", *recorded)
-    paths = [entry[3:].removeprefix(prefix) for entry in listing.split("\0") if entry]
-    changed = sorted(p for p in paths if not any(p == name or p.startswith(f"{name}/") for name in known))
+    changed = [p for p in paths if not any(p == name or p.startswith(f"{name}/") for name in known)]
     return {"commit": commit, "clean": not changed, "changed": changed}
 
 

@@ -31,6 +31,13 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
     manifest = read_json(root / BUNDLE / "manifest.json")
     studies = {layer: root / TUNE / layer / "trials.parquet" for layer in manifest["layers"]}
     trials = {layer: len(read_parquet(path, ["trial"])) for layer, path in studies.items()}
+    training = Training(
+        bundle=root / BUNDLE,
+        reports=root / REPORTS,
+        tune=root / TUNE,
+        train=root / TRAIN,
+        served_model=root / SERVED_MODEL,
+    )
     lineage = collect_lineage(
         root,
         root / BUNDLE,
@@ -38,13 +45,7 @@ def register(root: Path, printer: Printer | None = None) -> Registration:
         tables=root / CLEAN,
         trials=trials,
         holdout_openings=len(Ledger(root / LEDGER).read().of_kind("holdout_opened")),
-    )
-    training = Training(
-        bundle=root / BUNDLE,
-        reports=root / REPORTS,
-        tune=root / TUNE,
-        train=root / TRAIN,
-        served_model=root / SERVED_MODEL,
+        reports=training.kept,
     )
     horizon = read_json(root / BUNDLE / "params.json")["target"]["horizon"]
     registered = project(root, policy, training, lineage, horizon)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from core.files import canonical_json, digest_bytes, digest_tree, write_json, write_parquet
+from features.invariance import INVARIANCES
 from governance import keys, promotion
 from governance.dvc_lock import folder_md5
 from governance.evidence import Training
@@ -53,6 +54,14 @@ mlflow.models.set_model(Served())
 """
 
 DECLARED = [{"name": name, "family": "market", "lookback": 21} for name in ("momentum", "value")]
+
+PROVEN = {
+    "ok": True,
+    "checked": len(DECLARED) * len(INVARIANCES),
+    "failed": [],
+    "features": [feature["name"] for feature in DECLARED],
+    "invariances": dict.fromkeys(INVARIANCES, True),
+}
 
 # The pipeline that the training pretends to come from.
 PIPELINE = {
@@ -142,7 +151,8 @@ class World:
         days = pd.bdate_range("2015-01-01", periods=300)
         noise = np.random.default_rng(seed).normal(0.0, 0.01, days.size)
         write_parquet(reports / "evaluation/daily_ic.parquet", pd.DataFrame({"date": days, "stack": rank_ic + noise}))
-        write_json(reports / "invariances.json", {"ok": True, "checked": 12, "failed": []})
+        write_json(reports / "invariances.json", PROVEN)
+        write_json(self.root / "data/clean/counts.json", {"prices": len(days)})
         (reports / "evaluation/report.html").write_text("<html><body>report</body></html>")
         write_json(reports / "data_quality/quality.json", {"rows": 10})
         for layer in ("linear", "boosting"):
@@ -158,24 +168,27 @@ class World:
         self.lock()
 
     def lock(self) -> None:
-        """Record the bundle in dvc.lock, as DVC would."""
-        code = [{"path": "market", "md5": folder_md5(self.root / "market"), "size": 0, "nfiles": 1}]
-        clean = {"path": "data/clean", "md5": "0" * 32 + ".dir", "size": 10, "nfiles": 2}
-        bundle = {"path": "artifacts/bundle", "md5": folder_md5(self.training.bundle), "size": 10, "nfiles": 2}
-        others = [{"path": path} for path in ("reports", "artifacts/tune", "artifacts/train")]
+        """Record what the training wrote in dvc.lock, as DVC would."""
+
+        def entry(path: str) -> dict:
+            return {"path": path, "md5": folder_md5(self.root / path), "size": 10, "nfiles": 2}
+
+        code, clean = [entry("market")], entry("data/clean")
+        outs = [entry(path) for path in ("artifacts/bundle", "reports", "artifacts/tune", "artifacts/train")]
         stages = {
             "features@market": {"cmd": "x", "deps": code, "outs": [clean]},
             "stack": {
                 "cmd": "x",
                 "deps": [clean, *code],
                 "params": {"params.yaml": {"seed": 1}},
-                "outs": [bundle, *others],
+                "outs": outs,
             },
         }
         (self.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
     def lineage(self) -> dict:
-        return collect_lineage(self.root, self.training.bundle, DECLARED, trials={"linear": 2})
+        reports = self.training.kept
+        return collect_lineage(self.root, self.training.bundle, DECLARED, trials={"linear": 2}, reports=reports)
 
     def register(self) -> Registration:
         return project(self.root, self.policy, self.training, self.lineage())

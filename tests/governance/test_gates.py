@@ -6,11 +6,22 @@ import pytest
 
 from core.errors import ConfigError
 from core.params import parse, read_yaml
+from features.invariance import INVARIANCES
 from governance.gates import Champion, Evidence, GovernanceRule, Summary, evaluate_gates
 
 REASON = "a reason to have it"
 DAYS = pd.bdate_range("2015-01-01", periods=400)
 GATE = {"check": "beats_champion", "min": 1.645}
+
+
+PROVEN = {
+    "ok": True,
+    "checked": len(INVARIANCES),
+    "failed": [],
+    "features": ["f"],
+    "invariances": dict.fromkeys(INVARIANCES, True),
+}
+BROKEN = [{"feature": "f", "invariance": "future"}]
 
 
 def policy(*gates):
@@ -22,8 +33,8 @@ def policy(*gates):
 def evidence(**changes):
     base = {
         "metrics": {"test": {"stack": {"rank_ic": 0.02}}},
-        "invariances": {"ok": True, "checked": 5, "failed": []},
-        "lineage": {"git": {"commit": "a" * 40, "clean": True}, "problems": []},
+        "invariances": PROVEN,
+        "lineage": {"git": {"commit": "a" * 40, "clean": True}, "problems": [], "features": [{"name": "f"}]},
         "bundle_digest": "new",
         "daily_ic": pd.DataFrame({"date": DAYS, "stack": 0.02}),
     }
@@ -80,13 +91,22 @@ def test_a_warning_does_not_block():
 @pytest.mark.parametrize(
     ("invariances", "passed"),
     [
-        ({"ok": True, "checked": 5, "failed": []}, True),
-        ({"ok": False, "checked": 5, "failed": [{"feature": "f", "invariance": "future"}]}, False),
-        ({"ok": True, "checked": 5, "failed": [{"feature": "f", "invariance": "future"}]}, False),
-        ({"ok": False, "checked": 5, "failed": []}, False),
-        ({"ok": True, "checked": 0, "failed": []}, False),
+        (PROVEN, True),
+        ({**PROVEN, "features": ["cleaning", "f"], "checked": 30}, True),
+        ({**PROVEN, "ok": False, "failed": BROKEN}, False),
+        ({**PROVEN, "failed": BROKEN}, False),
+        ({**PROVEN, "ok": False}, False),
+        ({**PROVEN, "failed": {}}, False),
+        ({**PROVEN, "checked": 0}, False),
+        ({**PROVEN, "checked": len(INVARIANCES) - 1}, False),
+        ({**PROVEN, "checked": "many"}, False),
+        ({**PROVEN, "features": ["g"]}, False),
+        ({**PROVEN, "invariances": {**PROVEN["invariances"], "future": False}}, False),
+        ({**PROVEN, "invariances": dict.fromkeys(INVARIANCES[1:], True)}, False),
+        ({"ok": True, "checked": 1, "failed": []}, False),
         ({"ok": True}, False),
         ({}, False),
+        ([], False),
     ],
 )
 def test_invariances(invariances, passed):

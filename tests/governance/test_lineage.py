@@ -14,6 +14,7 @@ from core.errors import ConfigError, DataError
 from core.files import digest_file, write_parquet
 from governance import lineage as module
 from governance.dvc_lock import DvcLock, folder_md5, problems
+from governance.git import changed_paths
 from governance.lineage import collect_lineage, libraries, source_tables
 
 STALE = "run `dvc repro`"
@@ -29,7 +30,7 @@ def test_the_lineage_names_everything(world):
     assert len(lineage["dvc_lock"]["sha256"]) == len(lineage["params"]["sha256"]) == 64
     assert lineage["params"]["content"]["seed"] == 1
     assert lineage["seeds"] == {"seed": 1}
-    assert lineage["data"] == {"data/clean": {"md5": "0" * 32 + ".dir", "size": 10, "nfiles": 2}}
+    assert lineage["data"] == {"data/clean": {"md5": folder_md5(world.root / "data/clean"), "size": 10, "nfiles": 2}}
     assert lineage["code"] == {"market": folder_md5(world.root / "market")}
     assert [feature["name"] for feature in lineage["features"]] == ["momentum", "value"]
     assert {(f["family"], f["lookback"], len(f["code"])) for f in lineage["features"]} == {("market", 21, 64)}
@@ -131,9 +132,94 @@ def test_the_lineage_ignores_what_it_records_itself_and_nothing_else(world):
     assert world.lineage()["git"]["changed"] == ["pipeline.py"]
 
 
+def git(root, *words):
+    subprocess.run(["git", *words], cwd=root, check=True, capture_output=True)
+
+
+def config(root, *words):
+    git(root, "config", *words)
+
+
+def edited(root):
+    (root / "market/__init__.py").write_text("later = True\n")
+
+
+def replaced(root):
+    """Let HEAD stand for a commit that holds the edited file, and the index fit it."""
+    edited(root)
+    git(root, "commit", "-qam", "later")
+    git(root, "replace", "HEAD~", "HEAD")
+    git(root, "update-ref", "HEAD", "HEAD~")
+
+
+def elsewhere(root):
+    copy = root.parent / "copy"
+    git(root, "worktree", "add", "-q", "--detach", str(copy))
+    config(root, "core.worktree", str(copy))
+
+
+HIDDEN = {
+    "skip-worktree": lambda root: git(root, "update-index", "--skip-worktree", "market/__init__.py"),
+    "assume-unchanged": lambda root: git(root, "update-index", "--assume-unchanged", "market/__init__.py"),
+    "both": lambda root: (
+        git(root, "update-index", "--skip-worktree", "market/__init__.py"),
+        git(root, "update-index", "--assume-unchanged", "market/__init__.py"),
+    ),
+    "another work tree": elsewhere,
+    "a replaced commit": replaced,
+}
+
+
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN.keys())
+def test_git_hides_no_edited_file(world, hide):
+    hide(world.root)
+    edited(world.root)
+    assert not world.lineage()["git"]["clean"]
+
+
+def test_git_hides_no_new_file(world, tmp_path):
+    (tmp_path / "ignored").write_text("*.py\n")
+    config(world.root, "core.excludesFile", str(tmp_path / "ignored"))
+    (world.root / ".git/info").mkdir(exist_ok=True)
+    (world.root / ".git/info/exclude").write_text("market/\n*.py\n")
+    (world.root / "market/more.py").write_text("")
+    assert world.lineage()["git"]["changed"] == ["market/more.py"]
+
+
+@pytest.mark.parametrize("key", ["core.fsmonitor", "core.hooksPath"])
+def test_git_runs_no_program_of_the_checkout(world, tmp_path, key):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    for name in ("program", "post-index-change"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+        (hooks / name).chmod(0o755)
+    config(world.root, key, str(hooks / "program" if key == "core.fsmonitor" else hooks))
+    (world.root / "market/__init__.py").touch()
+    git(world.root, "status")
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    (world.root / "market/__init__.py").touch()
+    world.lineage()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_project_below_the_repository_names_its_own_paths(world):
+    top = world.root.parent / "top"
+    top.mkdir()
+    world.root.rename(top / "project")
+    (top / "project/.git").rename(top / ".git")
+    git(top, "add", "project/market", "project/models", "project/dvc.yaml", "project/params.yaml")
+    git(top, "commit", "-qam", "moved")
+    (top / "other.txt").write_text("")
+    assert "market/__init__.py" not in (changed := changed_paths(top / "project"))
+    edited(top / "project")
+    assert set(changed_paths(top / "project")) - set(changed) == {"market/__init__.py"}
+    assert "other.txt" not in changed
+
+
 def test_the_lineage_names_what_is_missing(world):
     (world.training.bundle / "weights.json").write_text("{}")
-    assert world.lineage()["problems"] == [f"the bundle on disk is not the one dvc.lock records: {STALE}"]
+    assert world.lineage()["problems"] == [f"artifacts/bundle is not what stack wrote: {STALE}"]
     (world.root / "dvc.lock").unlink()
     (world.root / "params.yaml").unlink()
     shutil.rmtree(world.root / ".git")
@@ -159,11 +245,64 @@ def test_what_changed_after_the_training_is_a_problem_even_when_committed(world)
     assert f"market, which features@market read, is gone: restore it, or {STALE}" in world.lineage()["problems"]
 
 
+EVIDENCE = [
+    "reports/metrics.json",
+    "reports/invariances.json",
+    "reports/evaluation/daily_ic.parquet",
+    "reports/evaluation/report.html",
+    "artifacts/tune/linear/trials.parquet",
+    "artifacts/train/linear/importance.json",
+    "data/clean/counts.json",
+]
+
+
+@pytest.mark.parametrize("name", EVIDENCE)
+@pytest.mark.parametrize("edit", [lambda file: file.write_bytes(file.read_bytes() + b" "), lambda file: file.unlink()])
+def test_what_a_verdict_rests_on_is_what_the_stages_wrote(world, name, edit):
+    assert world.lineage()["problems"] == []
+    edit(world.root / name)
+    folder = "/".join(name.split("/")[: 1 if name.startswith("reports") else 2])
+    stage = "features@market" if folder == "data/clean" else "stack"
+    assert world.lineage()["problems"] == [f"{folder} is not what {stage} wrote: {STALE}"]
+
+
+def test_edited_evidence_fails_the_lineage_and_is_not_promoted(world):
+    metrics = world.training.reports / "metrics.json"
+    world.train(t=1.0)
+    metrics.write_text(metrics.read_text().replace("1.0", "5.0"))
+    registered = world.register()
+    assert [(v.gate, v.detail) for v in registered.verdicts if v.blocks] == [
+        ("lineage", f"reports is not what stack wrote: {STALE}")
+    ]
+
+
+def test_evidence_that_no_stage_wrote_is_named(world):
+    lock = yaml.safe_load((world.root / "dvc.lock").read_text())
+    pipeline = yaml.safe_load((world.root / "dvc.yaml").read_text())
+    lock["stages"]["stack"]["outs"] = [out for out in lock["stages"]["stack"]["outs"] if out["path"] != "reports"]
+    pipeline["stages"]["stack"]["outs"].remove("reports")
+    (world.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    (world.root / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    assert world.lineage()["problems"] == [
+        f"reports/{name} is written by no stage of dvc.lock"
+        for name in ("metrics.json", "invariances.json", "evaluation/daily_ic.parquet")
+    ]
+
+
+def test_an_out_without_a_digest_is_a_problem(world):
+    lock = yaml.safe_load((world.root / "dvc.lock").read_text())
+    del next(out for out in lock["stages"]["stack"]["outs"] if out["path"] == "reports")["md5"]
+    (world.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert world.lineage()["problems"] == [f"reports is not what stack wrote: {STALE}"]
+
+
 def test_a_stage_run_alone_leaves_those_after_it_stale(world):
     lock = yaml.safe_load((world.root / "dvc.lock").read_text())
     lock["stages"]["features@market"]["outs"] = [{"path": "data/clean", "md5": "1" * 32 + ".dir"}]
     (world.root / "dvc.lock").write_text(yaml.safe_dump(lock))
-    assert world.lineage()["problems"] == [f"data/clean is not what stack read: {STALE}"]
+    assert world.lineage()["problems"] == [
+        f"data/clean is not what features@market wrote: {STALE}",
+    ]
 
 
 def test_a_stage_that_was_switched_off_is_not_looked_at(tmp_path):
@@ -209,12 +348,16 @@ def test_compiled_code_does_not_count(tmp_path):
 TINY = """
 stages:
   first:
-    cmd: mkdir -p out && cp code/a.py out/a && date +%N > out/b
+    cmd: mkdir -p out && cp code/a.py out/a && date +%N > out/b && echo 1 | tee figures.json > curve.csv
     params: [seed]
     deps: [code, "${data.path}"]
     outs:
       - out/:
           persist: true
+    metrics:
+      - figures.json:
+          persist: true
+    plots: [curve.csv]
   each:
     foreach: ${names}
     do:

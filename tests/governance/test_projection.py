@@ -9,6 +9,7 @@ import pytest
 from core.errors import BundleError, DataError, GovernanceError
 from core.files import write_json
 from governance import projection, runs, store
+from governance.dvc_lock import folder_md5
 from governance.registry import read_registry
 from governance.reports import digests
 
@@ -134,7 +135,9 @@ def test_what_a_reviewer_finds_in_mlflow(world):
     assert run.data.metrics["test.stack.rank_ic"] == 0.03
     assert run.data.metrics["gate.rank_ic_t"] == 1.0
     assert run.data.params["seed"] == "1"
-    assert {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} == {"data/clean": "0" * 32 + ".dir"}
+    assert {d.dataset.name: d.dataset.digest for d in run.inputs.dataset_inputs} == {
+        "data/clean": folder_md5(world.root / "data/clean")[:36]
+    }
     files = {entry.path for entry in client.list_artifacts(registered.run_id, "evaluation")}
     assert "evaluation/report.html" in files
     version = client.get_model_version(MODEL, "1")
