@@ -7,14 +7,19 @@ from pathlib import Path
 
 from core.files import FilesInMemory, canonical_json, differences, digest_bytes, digest_file
 
-# MLflow leaves these beside a model when someone loads it; they are not part of the version.
-_LEFT_BEHIND = ("registered_model_meta",)
+# An MLflow that loads a model where it is stored leaves this at the top of it: two lines of YAML, which nothing reads.
+_LEFT_BEHIND = "registered_model_meta"
 
 
 def seal(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a folder, keyed by relative POSIX path, sorted."""
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _counts(path, folder)}
-    return {name: digest_file(files[name]) for name in sorted(files)}
+    """SHA-256 of every file of a folder, keyed by relative POSIX path, sorted.
+
+    Compiled code counts, for Python would run it instead of the source beside it. Links to folders, links to nothing
+    and special files count with an empty digest, which no registered file has.
+    """
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _counts(path)}
+    found.pop(_LEFT_BEHIND, None)
+    return {name: digest_file(found[name]) if found[name].is_file() else "" for name in sorted(found)}
 
 
 def digest_of(files: Mapping[str, str]) -> str:
@@ -42,6 +47,5 @@ def read_sealed(folder: Path, files: Mapping[str, str], *names: str) -> tuple[Fi
     return memory, differences({name: files.get(name, "") for name in names}, memory.digests(), exact=False)
 
 
-def _counts(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    return path.is_file() and "__pycache__" not in parts and path.name not in _LEFT_BEHIND
+def _counts(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir()

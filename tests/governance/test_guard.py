@@ -1,17 +1,25 @@
 """The guard against accidents and hands: what is refused, what only warns, what keeps serving."""
 
+import importlib.util
 import json
+import os
+import py_compile
 import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from core.errors import GovernanceError
+from core.files import digest_tree
+from governance.audit import audit
 from governance.guard import serving
 from governance.ledger import Ledger
 from governance.people import identities, same_person
+from governance.places import ARTIFACTS
 
 REVIEWER = "Rob Reviewer <rob@example.org>"
 
@@ -232,9 +240,60 @@ def test_a_replaced_empty_database_serves_nothing_and_takes_no_numbers(governed,
 def test_files_that_mlflow_leaves_behind_do_no_harm(governed):
     folder = artifacts(governed, "MLmodel", 1)[0].parent
     (folder / "registered_model_meta").write_text("x")
-    (folder / "__pycache__").mkdir()
-    (folder / "__pycache__/served_model.pyc").write_text("x")
     assert serving(governed.root).version == 1
+    assert audited(governed) == set()
+
+
+def compiled(folder):
+    """Code that Python runs in the place of its source, whatever that says."""
+    (folder / "evil.py").write_text("print()")
+    made = py_compile.compile(
+        str(folder / "evil.py"), importlib.util.cache_from_source(str(folder / "served_model.py")),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )  # fmt: skip
+    (folder / "evil.py").unlink()
+    return Path(made)
+
+
+def left(folder):
+    (folder / "registered_model_meta").write_text("x")
+
+
+ADDED = {
+    "compiled code": compiled,
+    "compiled code of the package": lambda folder: compiled(folder / "artifacts/code/core"),
+    "compiled code by itself": lambda folder: (folder / "json.pyc").write_bytes(b"x"),
+    "a file of that name in the bundle": lambda folder: left(folder / "artifacts/bundle"),
+    "compiled code in the bundle": lambda folder: compiled(folder / "artifacts/bundle"),
+    "a link to a folder": lambda folder: (folder / "json").symlink_to("/usr/lib"),
+    "a link to nothing": lambda folder: (folder / "json").symlink_to("nowhere"),
+    "a pipe": lambda folder: os.mkfifo(folder / "pipe"),
+}
+
+
+def audited(world):
+    return {finding.what for finding in audit(world.root, world.policy, world.root / "signals").broken}
+
+
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED.keys())
+def test_nothing_may_be_added_to_a_version(governed, add):
+    add(artifacts(governed, "MLmodel", 1)[0].parent)
+    with pytest.raises(GovernanceError, match="was added"):
+        serving(governed.root)
+    assert any("was added" in what for what in audited(governed))
+
+
+def test_loading_a_version_leaves_nothing_among_its_files(governed):
+    folder = artifacts(governed, "MLmodel", 1)[0].parent
+    before = digest_tree(folder)
+    stored = f"signals:/{folder.relative_to(governed.root / ARTIFACTS).as_posix()}"
+    repository = get_artifact_repository(stored)
+    copy = Path(repository.download_artifacts(""))
+    assert digest_tree(copy) == before
+    compiled(copy)
+    assert digest_tree(folder) == before
+    assert Path(repository.download_artifacts("MLmodel")) == folder / "MLmodel"
+    shutil.rmtree(copy)
 
 
 def test_the_guard_needs_no_mlflow(governed):
