@@ -44,6 +44,9 @@ class Served:
         Gates that the version fails and is served in spite of: who, why, until when.
     warnings
         Everything an operator should know; empty on a good day.
+    code
+        SHA-256 by file of the code that decided signals when it was registered; None in a registration of a release
+        that did not record it.
     hindsight
         Whether it stands in for a moment at which nothing had been in production yet.
     """
@@ -55,6 +58,7 @@ class Served:
     waivers: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
     hindsight: bool = False
+    code: Mapping[str, str] | None = None
 
 
 def serving(
@@ -121,6 +125,7 @@ def serving(
                 waivers=tuple(used),
                 warnings=tuple(warnings),
                 hindsight=hindsight,
+                code=serving_code_of(root, registration),
             )
         refused.append(
             f"version {version} is refused: {problems[0]}"
@@ -245,6 +250,22 @@ def gate_problems(root: Path, promotion: Record, registration: Mapping[str, Any]
         for gate in failed
         if gate["gate"] not in admitted
     ]
+
+
+def serving_code_of(root: Path, registration: Mapping[str, Any]) -> Mapping[str, str] | None:
+    """The code that decided signals when a version was registered, by file, from its sealed lineage.
+
+    Raises
+    ------
+    GovernanceError
+        The lineage was changed.
+    """
+    folder = resolve(registration["evidence_uri"], root)
+    found, altered = read_sealed(folder, registration["evidence_files"], "lineage.json")
+    if altered:
+        raise GovernanceError(f"version {registration['version']}: stored artifact {altered[0]}")
+    code: Mapping[str, str] | None = read_json(found / "lineage.json").get("serving")
+    return code
 
 
 def row_problems(registry: Registry, version: int, registration: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ import yaml
 
 from core import numerics
 from core.checkout import PARAMS
+from core.code import reachable
 from core.errors import ConfigError
 from core.files import canonical_json, digest_bytes, digest_file, digest_tree
 from core.params import lookup
@@ -27,6 +28,10 @@ from sources.providers.files import table_files
 
 _DISTRIBUTION = "layered-signals"
 _DEVELOPS = re.compile(r"""extra\s*==\s*["']dev["']""")
+_SERVING = ("pipelines/infer.py", "pipelines/day.py", "pipelines/asof.py", "pipelines/inputs.py", "pipelines/panels.py")
+_DECIDING = ("core", "features", "market", "models", "portfolio", "sources")
+_BY_NAME = ("features/families", "models/layers", "models/rungs", "models/networks", "sources/providers")
+"""Folders whose modules are imported by a name of params.yaml or of the bundle."""
 _DATE_COLUMNS = ("date", "session")
 
 
@@ -80,6 +85,7 @@ def collect_lineage(
         "sources": source_tables(root, params),
         "tables": _table_ranges(tables) if tables is not None and tables.is_dir() else {},
         "code": _code(root, lock, live, params),
+        "serving": serving_code(root),
         "features": _features(root, features, lock, params),
         "trials": {"total": sum((trials or {}).values()), "by_layer": dict(trials or {})},
         "holdout_openings": holdout_openings,
@@ -95,6 +101,13 @@ def collect_lineage(
         lineage["problems"] += [f"{name} is written by no stage of dvc.lock" for name in unwritten]
         lineage["problems"] += problems(lock.changes(root, pipeline, params, outs=True))
     return lineage
+
+
+def serving_code(root: Path) -> dict[str, str]:
+    """SHA-256 of each file of the checkout whose code decides a day's signals."""
+    chosen = [p.relative_to(root).as_posix() for folder in _BY_NAME for p in sorted((root / folder).glob("*.py"))]
+    files = reachable(root, (*_SERVING, *chosen), _DECIDING)
+    return {name: digest_file(root / name) for name in files}
 
 
 def author(root: Path) -> str:

@@ -17,8 +17,17 @@ import pandas as pd
 
 from core import numerics
 from core.checkout import PARAMS, find_root
+from core.code import running
 from core.errors import BundleError, ConfigError, DataError, GovernanceError
-from core.files import atomic_directory, read_parquet, write_parquet, write_text
+from core.files import (
+    atomic_directory,
+    canonical_json,
+    differences,
+    digest_bytes,
+    read_parquet,
+    write_parquet,
+    write_text,
+)
 from governance.outputs import is_empty, read_output, refuse_foreign, write_manifest
 from governance.policy import load_policy
 from models.bundle import Bundle
@@ -44,6 +53,7 @@ _MADE_BY = {
     "version": "by another version",
     "shadow": "in shadow (the folder was copied here)",
     "data": "from other data (the source has changed since)",
+    "code": "by other code",
     "stance": "with other stances (params.yaml: daily.stance has changed since)",
 }
 """What decides whether signals stand: entries of a manifest, and what it means where one is another."""
@@ -130,13 +140,14 @@ def serve(job: Job, session: np.datetime64, force: bool = False) -> Path:
     warnings = [*served.warnings, *waived]
     for warning in warnings:
         job.log.warning(warning)
-    origin = {
+    origin: dict[str, Any] = {
         "version": served.version,
         "bundle": served.digest,
         "promotion": f"{served.promotion.seq}:{served.promotion.hash}",
         "hindsight": served.hindsight,
         "warnings": warnings,
     }
+    origin |= _check_code(job, served.version, served.code, warnings)
     bundle = job.bundles.get(served.digest) or _load(served.bundle_path, served.digest, served.version)
     job.bundles[served.digest] = bundle
     return _write_day(job, job.root / SIGNALS, bundle, session, origin, force)
@@ -167,7 +178,7 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
     DataError, SessionError, BundleError
         As in `infer`.
     """
-    from governance.guard import file_problems
+    from governance.guard import file_problems, serving_code_of
     from governance.places import resolve
     from governance.promotion import version_number
     from governance.trust import state_now
@@ -189,7 +200,14 @@ def shadow(as_of: str | None = None, force: bool = False, log: Log | None = None
         if problems:
             raise GovernanceError(f"version {version} may not run in shadow: {problems[0]}: register it again")
         bundle = _load(resolve(registration["bundle_uri"], job.root), registration["bundle_digest"], version)
-        origin = {"shadow": True, "version": version, "bundle": registration["bundle_digest"], "warnings": []}
+        warnings: list[str] = []
+        code = _check_code(job, version, serving_code_of(job.root, registration), warnings)
+        origin = code | {
+            "shadow": True,
+            "version": version,
+            "bundle": registration["bundle_digest"],
+            "warnings": warnings,
+        }
         folders.append(_write_day(job, job.root / SHADOW / f"version={version}", bundle, session, origin, force))
     return folders
 
@@ -203,6 +221,33 @@ def _load(folder: Path, digest: str, version: int) -> Bundle:
             "it was checked; restore mlruns/ from a backup"
         )
     return bundle
+
+
+def _check_code(job: Job, version: int, code: Mapping[str, str] | None, warnings: list[str]) -> dict[str, Any]:
+    """Refuse to serve a version by other code than it was registered with; the code's identity, for the manifest.
+
+    Raises
+    ------
+    BundleError
+        A file that decides signals differs, and `daily.accepted_code` does not name the code of now.
+    """
+    if code is None:
+        warnings.append(f"version {version} was registered without the digests of its code: it is not compared")
+        job.log.warning(warnings[-1])
+        return {}
+    now = running(code)
+    digest = digest_bytes(canonical_json(now).encode())
+    if differ := differences(code, now):
+        what = f"{differ[0]} and {len(differ) - 1} more" if differ[1:] else differ[0]
+        if job.settings.daily.accepted_code != digest:
+            raise BundleError(
+                f"the code that would serve version {version} is not what it was registered with: {what}; put the code "
+                "back (the commit is in its lineage), or train and register again; to serve it by this code, set "
+                f"params.yaml: daily.accepted_code: {digest}"
+            )
+        warnings.append(f"version {version} is served by other code than it was registered with ({what}), as accepted")
+        job.log.warning(warnings[-1])
+    return {"code": digest}
 
 
 def show(signals: pd.DataFrame, title: str, ends: int = 5) -> None:

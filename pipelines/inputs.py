@@ -44,9 +44,16 @@ class DataChoice(Params):
 
 
 class DailyRule(Params):
-    """What the daily job says of its own, beside what the served version says."""
+    """What the daily job says of its own, beside what the served version says.
+
+    Parameters
+    ----------
+    accepted_code : str
+        Digest of other code than the version was registered with that may serve it all the same; empty for none.
+    """
 
     stance: StanceRule = StanceRule()
+    accepted_code: str = ""
 
 
 @dataclass(frozen=True)
