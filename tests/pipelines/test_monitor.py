@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -73,6 +74,7 @@ def _register(root: Path, version: int, bundle_source: Path) -> str:
         date=days, part="test", regime="calm", net=0
     )
     write_parquet(evidence / "daily.parquet", daily)
+    write_json(evidence / "lineage.json", {"serving": {}})
     write_json(evidence / "metrics.json", {"calibration": {"brier": 0.24, "ece": 0.01}})
     Ledger(root / LEDGER).append(
         "registered",
@@ -411,15 +413,19 @@ def test_a_shadow_lies_apart_and_only_what_was_registered_runs(project, run, mon
     values["monitoring"]["shadow"] = [1]
     (project / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     written = []
-    monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder, wait: folder)
+    digest = json.loads((project / ARTIFACTS / "model-1/artifacts/bundle/manifest.json").read_text())["digest"]
+    loaded = SimpleNamespace(digest=digest)
+    monkeypatch.setattr("pipelines.infer.Bundle.load", lambda folder, wait: loaded.__dict__.update(at=folder) or loaded)
     monkeypatch.setattr("pipelines.infer._write_day", lambda job, out, *rest: written.append((out, *rest)))
     assert run(project, "shadow", "--as-of", "2016-12-30").exit_code == 0
     out, bundle, session, origin, force = written[0]
     assert out == project / "shadow/version=1"
-    assert bundle == project / ARTIFACTS / "model-1/artifacts/bundle"
+    assert bundle.at == project / ARTIFACTS / "model-1/artifacts/bundle"
     assert (str(session), force) == ("2016-12-30", False)
     assert (origin["shadow"], origin["version"]) == (True, 1)
-    (bundle / "stack.json").write_text("{}")
+    loaded.digest = "0" * 64
+    assert run(project, "shadow").exit_code == 6
+    (bundle.at / "stack.json").write_text("{}")
     refused = run(project, "shadow")
     assert refused.exit_code == 7
     assert "version 1 may not run in shadow: stored artifact artifacts/bundle/stack.json was changed" in refused.stderr
