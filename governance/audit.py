@@ -12,15 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import SignalsError
-from governance.chain import Chain
+from governance.chain import Chain, Record
 from governance.gates import GovernanceRule
 from governance.guard import file_problems, row_problems, version_problems
 from governance.keys import KeyRing, read_ring
 from governance.ledger import Ledger
 from governance.outputs import output_problems
-from governance.places import KEYS, LEDGER
+from governance.places import KEYS, LEDGER, resolve
 from governance.policy import uncommitted_rules
 from governance.registry import LEDGER_HEAD, Registry, read_registry
+from governance.seal import broken
 from governance.snapshot import agree, alias_doubts, ledger_doubts, settled
 from governance.state import State
 from governance.sync import is_reserved, version_tags
@@ -34,7 +35,7 @@ class Finding:
     Parameters
     ----------
     check
-        Which check found it: ledger, signature, clock, database, alias, version, champion, keys or output.
+        Which check found it: ledger, signature, clock, database, alias, version, reports, champion, keys or output.
     where
         The record, version, alias or folder.
     """
@@ -157,6 +158,7 @@ def _versions(root: Path, registry: Registry, state: State) -> Iterator[Finding]
     for version, record in sorted(state.registrations.items()):
         where = f"version {version}"
         yield from (Finding("version", where, what) for what in file_problems(root, record.payload))
+        yield from (Finding("reports", where, what) for what in _report_problems(root, registry, version, record))
         yield from (Finding("database", where, what) for what in row_problems(registry, version, record.payload))
         if version in registry.versions:
             tags = registry.versions[version].tags
@@ -164,6 +166,17 @@ def _versions(root: Path, registry: Registry, state: State) -> Iterator[Finding]
                 if tags.get(key) != value:
                     what = f"the tag {key} is {tags.get(key)!r}, the ledger says {value!r}"
                     yield Finding("database", where, what)
+
+
+def _report_problems(root: Path, registry: Registry, version: int, record: Record) -> Iterator[str]:
+    """Where the pages that a reviewer reads are not those that were registered, or the version leads to others."""
+    payload = record.payload
+    folder = resolve(payload["evidence_uri"], root).parent.parent
+    # Earlier releases sealed no reports.
+    yield from (f"report {what}" for what in broken(folder, payload.get("reports", {}), exact=False))
+    row = registry.versions.get(version)
+    if row is not None and row.run_id != payload["run_id"]:
+        yield f"the database names the run {row.run_id or 'none'}, the ledger {payload['run_id']}"
 
 
 def _champions(

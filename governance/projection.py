@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import GovernanceError
-from core.files import read_json
+from core.files import digest_tree, read_json
 from governance import runs
 from governance.chain import Record
 from governance.describe import describe
@@ -130,6 +130,7 @@ def project(
                     "model_files": files,
                     "evidence_uri": evidence_uri,
                     "evidence_files": seal(resolve(evidence_uri, root)),
+                    "reports": _pages(training),
                     "evidence": fingerprint,
                     "policy": policy.digest,
                     "git": {key: lineage["git"][key] for key in ("commit", "clean")},
@@ -277,6 +278,12 @@ def _log_runs(client: MlflowClient, where: str, training: Training, lineage: Map
         runs.log_layer(client, where, run_id, layer, training.tune / layer, training.train / layer, scores)
     client.set_terminated(run_id)
     return run_id
+
+
+def _pages(training: Training) -> dict[str, str]:
+    """SHA-256 of every report that the run shows to a reviewer, by its path among the run's files."""
+    files = digest_tree(training.reports)
+    return {name: digest for name, digest in files.items() if name.partition("/")[0] not in APART}
 
 
 def _log_reports(

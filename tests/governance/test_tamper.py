@@ -25,6 +25,7 @@ from governance.chain import GENESIS, hash_of, signed_bytes
 from governance.guard import serving
 from governance.keys import read_private
 from governance.outputs import manifest_digest, write_manifest
+from governance.places import resolve
 
 ROB, OLGA, EVE, VERA = (
     "Rob Reviewer <rob@example.org>",
@@ -214,6 +215,12 @@ def keys_file(world, change):
     path.write_text(yaml.safe_dump(values))
 
 
+def page(world, name: str) -> Path:
+    """A report of version 2 among the files of its run."""
+    evidence = world.ledger().read().of_kind("registered")[1].payload["evidence_uri"]
+    return resolve(evidence, world.root).parent.parent / name
+
+
 def output(world, name, change, reseal=False):
     """Change a served file; a manifest may be sealed again by a careful forger."""
     path = world.root / DAY / name
@@ -311,6 +318,21 @@ CASES = {
     ),
     "a file deleted": Case(lambda w: stored(w, "manifest.json", 2)[0].unlink(), "manifest.json is missing", 1),
     "weights and a later registration edited together": Case(register_edited_weights, "weights.json was changed", 1),
+    # what a reviewer reads
+    "report page overwritten": Case(
+        lambda w: page(w, "evaluation/report.html").write_text("fine"),
+        "",
+        finds="report evaluation/report.html was changed",
+    ),
+    "quality page deleted": Case(
+        lambda w: page(w, "data_quality/quality.json").unlink(), "", finds="report data_quality/quality.json is missing"
+    ),
+    "metrics of the run overwritten": Case(
+        lambda w: page(w, "metrics.json").write_text("{}"), "", finds="report metrics.json was changed"
+    ),
+    "version leads to another run": Case(
+        sql("UPDATE model_versions SET run_id = 'f' WHERE version = 2"), "", finds="the database names the run f"
+    ),
     # database
     "row deleted": Case(sql("DELETE FROM model_versions WHERE version = 2"), "its row is gone", 1),
     "row points elsewhere": Case(
