@@ -64,6 +64,17 @@ def test_the_settings_replace_those_of_the_environment(repository: Path) -> None
     assert here["promised"]
 
 
+@pytest.mark.parametrize("size", ["1024", "2048"])
+def test_a_large_eigenproblem_is_solved_whatever_the_cache(repository: Path, size: str) -> None:
+    code = (
+        "import core, numpy as np; a = np.random.default_rng(0).normal(size=(600, 600)); a = a @ a.T; "
+        "w, v = np.linalg.eigh(a); assert abs(v * w @ v.T - a).max() < 1e-9"
+    )
+    environment = clean_environment(OPENBLAS_L2_SIZE=size, PYTHONPATH=os.pathsep.join(sys.path))
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_makes_the_settings_first(repository: Path, package: str) -> None:
     code = f"import {package}, os, sys; assert 'numpy' not in sys.modules; print(os.environ['OPENBLAS_NUM_THREADS'])"
