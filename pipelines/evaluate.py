@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def label_outcomes(panel: Panel) -> pd.DataFrame:
     """Outcome, sector and size of every row of the dataset, by date and symbol."""
     rows = read_outcomes(DATASET, ("forward", "raw"))
     session, symbol = positions(rows, panel.dates, panel.symbols)
-    sectors = label_sectors(pd.Series(panel.symbols), sectors_of(read_securities(CLEAN)))
+    # Without a sector a symbol is in no group, rather than in one of all that have none.
+    sectors = pd.Series(panel.symbols).map(sectors_of(read_securities(CLEAN))).to_numpy(dtype=object)
     return rows.assign(sector=sectors[symbol], size=traded_size(panel)[session, symbol])
 
 
@@ -84,12 +85,6 @@ def traded_size(panel: Panel) -> NDArray[np.float64]:
     """
     mean = rolling_mean(panel["close"] * panel["volume"], SIZE_SESSIONS, SIZE_SESSIONS // 2)
     return np.log(np.where(mean > 0, mean, np.nan))
-
-
-def label_sectors(symbols: pd.Series, sectors: Mapping[str, str]) -> NDArray[np.object_]:
-    """Sector of each symbol by name, `Unknown` where it has none."""
-    found = symbols.map(sectors).astype(object)
-    return found.where(found.notna(), "Unknown").to_numpy()
 
 
 def write_plots(result: Evaluation) -> None:

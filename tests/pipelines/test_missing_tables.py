@@ -14,19 +14,12 @@ import yaml
 from features.panel import Events, Panel
 from features.registry import Feature
 from pipelines.day import _reach
-from pipelines.evaluate import label_sectors
 from pipelines.features import split_available
 from pipelines.params import load_settings
 from sources.base import open_source
 
 GRACE = "Grace <grace@example.org>"
 LAYERS = ["linear", "boosting", "sequence", "behaviour"]
-
-
-def test_symbols_without_a_sector_are_unknown() -> None:
-    symbols = pd.Series(["A", "B", "C"])
-    assert label_sectors(symbols, {}).tolist() == ["Unknown"] * 3
-    assert label_sectors(symbols, {"A": "Energy", "B": np.nan}).tolist() == ["Energy", "Unknown", "Unknown"]
 
 
 def feature(name: str, lookback: int, *inputs: str) -> Feature:
@@ -75,7 +68,7 @@ def test_prices_alone_are_enough(poor) -> None:
     assert "skipped for want of earnings, filings: earnings_yield" in told.stderr
     assert "Warning" not in told.stderr
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
-    assert list(metrics["stability"]["sectors"]) == ["Unknown"]
+    assert (metrics["stability"]["sectors"], metrics["stability"]["positive_sectors"]) == ({}, None)
     manifest = json.loads((project.root / "artifacts/bundle/manifest.json").read_text())
     assert (manifest["layers"], manifest["lookback"]) == (sorted(LAYERS), 10)
     seeds = pd.read_parquet(project.root / "reports/evaluation/seeds.parquet")
